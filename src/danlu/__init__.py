@@ -1,0 +1,58 @@
+"""danlu (丹炉): from a folder of images or a table of texts to a classifier you can trust.
+
+>>> import danlu
+>>> run = danlu.train("digits", {"model.name": "mlp"})    # doctest: +SKIP
+>>> danlu.evaluate(run).accuracy                          # doctest: +SKIP
+0.98
+>>> danlu.load(run).predict(["a.png"])                    # doctest: +SKIP
+
+Every public name is loaded on first use, so `import danlu` costs a few milliseconds.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from danlu.base.errors import ConfigError as ConfigError
+    from danlu.base.errors import DanluError as DanluError
+    from danlu.base.errors import DataError as DataError
+    from danlu.base.errors import MachineError as MachineError
+    from danlu.base.errors import ModelError as ModelError
+    from danlu.base.runs import Run as Run
+    from danlu.evaluation.evaluate import evaluate as evaluate
+    from danlu.prediction.predictor import Predictor as Predictor
+    from danlu.prediction.predictor import load as load
+    from danlu.training.fit import fit as fit
+    from danlu.training.train import train as train
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "train": "danlu.training.train",
+    "fit": "danlu.training.fit",
+    "evaluate": "danlu.evaluation.evaluate",
+    "load": "danlu.prediction.predictor",
+    "Predictor": "danlu.prediction.predictor",
+    "Run": "danlu.base.runs",
+    "DanluError": "danlu.base.errors",
+    "ConfigError": "danlu.base.errors",
+    "DataError": "danlu.base.errors",
+    "ModelError": "danlu.base.errors",
+    "MachineError": "danlu.base.errors",
+}
+
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'danlu' has no attribute {name!r}")
+    value = getattr(import_module(_PUBLIC[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

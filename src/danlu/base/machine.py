@@ -1,0 +1,77 @@
+"""What this machine has, and where danlu keeps what it can make again."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("torch", "numpy", "pillow", "tokenizers", "pydantic", "safetensors", "scikit-learn")
+
+
+def cache_folder() -> Path:
+    """`DANLU_CACHE`, else `danlu` below the system's cache folder."""
+    named = os.environ.get("DANLU_CACHE")
+    if named:
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "danlu"
+
+
+def available_cores() -> int:
+    """Processor cores this process may use, which can be fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def memory_bytes() -> tuple[int, int]:
+    """(total, available) memory in bytes; (0, 0) where the system does not tell."""
+    try:
+        rows = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+        return tuple(int(rows[name].split()[0]) * 1024 for name in ("MemTotal", "MemAvailable"))  # type: ignore[return-value]
+    except (OSError, KeyError, ValueError):
+        return (0, 0)
+
+
+def package_versions() -> dict[str, str | None]:
+    """Installed versions by name; None for what is missing. Nothing is imported."""
+    found: dict[str, str | None] = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def environment() -> dict[str, Any]:
+    """What a run records of the machine it was made on."""
+    import danlu
+
+    return {
+        "danlu": danlu.__version__,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "processor": _processor_name(),
+        "cores": available_cores(),
+        "memory_gb": round(memory_bytes()[0] / 1e9, 1),
+        "packages": {name: found for name, found in package_versions().items() if found},
+    }
+
+
+def free_disk_bytes(folder: Path) -> int:
+    """Free bytes of the file system `folder` is, or would be, on."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def _processor_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

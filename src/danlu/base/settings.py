@@ -1,0 +1,153 @@
+"""Every setting: its name, type, default and meaning. The only file of this room that imports pydantic.
+
+The same words name the sections here, in YAML, on the command line and in the guide.
+`auto` means: chosen from the data and said, with the reason, before training starts.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+Auto = Literal["auto"]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+def _empty_is_none(value: object) -> object:
+    return None if isinstance(value, str) and value.strip().lower() in ("", "null", "~", "none") else value
+
+
+def _truth_is_not_a_number(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("expected a number")
+    return value
+
+
+Optional_ = BeforeValidator(_empty_is_none)
+Number = BeforeValidator(_truth_is_not_a_number)
+AutoNumber = Annotated[float | Auto, Number]
+AutoCount = Annotated[Annotated[int, Field(ge=1)] | Auto, Number]
+Count = Annotated[int, Field(ge=1), Number]
+OptionalName = Annotated[str | None, Optional_]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, validate_default=False, protected_namespaces=()
+    )
+
+
+class DataSettings(Section):
+    """Where the examples come from and how they are read."""
+
+    source: str = Field("auto", description="kind of data; `danlu list sources` shows them")
+    text_column: OptionalName = Field(None, description="column of the texts, when its name is not recognised")
+    label_column: OptionalName = Field(None, description="column of the labels")
+    image_column: OptionalName = Field(None, description="column of the image file names")
+    group_column: OptionalName = Field(
+        None, description="column whose equal values stay in one part, such as a patient or a customer"
+    )
+    image_folder: OptionalName = Field(
+        None, description="folder the file names of a table start from; default: the table's own folder"
+    )
+    delimiter: str = Field("auto", description="column separator of a table: auto, `,`, `;`, `tab` or one character")
+    encoding: str = Field("auto", description="text encoding of a table: auto, utf-8, gb18030, utf-16 …")
+    unreadable: Literal["stop", "skip"] = Field(
+        "stop", description="an example that cannot be read: stop the run, or leave it out, counted and named"
+    )
+    split: Annotated[list[Share], Field(min_length=3, max_length=3)] = Field(
+        [0.7, 0.1, 0.2], description="shares of train, validation and test where the data has no such parts"
+    )
+    split_seed: Annotated[int, Field(ge=0), Number] = Field(0, description="seed of the split alone")
+    image_size: AutoCount = Field("auto", description="height and width in pixels that images are brought to")
+    color: Literal["auto", "gray", "rgb"] = Field("auto", description="channels images are brought to")
+    resize: Literal["crop", "pad", "stretch"] = Field(
+        "crop", description="how another aspect ratio is handled: cut the centre, add borders, or distort"
+    )
+    tokens: Literal["auto", "characters", "words"] = Field("auto", description="what a text is cut into")
+    max_length: AutoCount = Field("auto", description="tokens read of each text; the rest is cut")
+    vocabulary_size: Count = Field(20_000, description="most frequent tokens kept; others become <unk>")
+    min_count: Count = Field(2, description="occurrences in the training part a token needs to be kept")
+    cache: bool = Field(True, description="keep decoded images on disk for the next run")
+
+    @model_validator(mode="after")
+    def _split_sums_to_one(self) -> DataSettings:
+        if abs(sum(self.split) - 1) > 1e-6 or self.split[0] <= 0:
+            raise ValueError(f"`split` must add up to 1 with a train share above 0, got {self.split}")
+        return self
+
+
+class AugmentationSettings(Section):
+    """Random changes of training images; validation and test images are never changed."""
+
+    crop: Annotated[Annotated[int, Field(ge=0)] | Auto, Number] = Field(
+        "auto", description="pad by this many pixels, then cut at a random place; 0 is off"
+    )
+    flip: bool | Auto = Field("auto", description="mirror left-right half of the time")
+    rotation: Annotated[float, Field(ge=0, le=15), Number] = Field(0, description="largest angle in degrees, at most 15")
+    brightness: Annotated[Share, Number] = Field(0, description="largest relative change")
+    contrast: Annotated[Share, Number] = Field(0, description="largest relative change")
+    saturation: Annotated[Share, Number] = Field(0, description="largest relative change; colour images only")
+    erasing: Annotated[Share, Number] = Field(0, description="share of images that lose a random rectangle")
+
+
+class ModelSettings(BaseModel):
+    """The architecture; further keys are the options of the named model (`danlu list models --options`)."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
+
+    name: str = Field("auto", description="architecture; `danlu list models` shows them")
+    initialization: Literal["kaiming", "xavier", "orthogonal", "pytorch"] = Field(
+        "kaiming", description="first weights of linear and convolution layers"
+    )
+
+
+class TrainingSettings(Section):
+    """The loop: how long, how fast, towards what, and when to stop."""
+
+    epochs: AutoCount = Field("auto", description="passes over the training part")
+    batch_size: AutoCount = Field("auto", description="examples a step")
+    learning_rate: Annotated[Annotated[float, Field(gt=0)] | Auto, Number] = Field("auto", description="highest step size")
+    optimizer: str = Field("auto", description="`danlu list optimizers` shows them")
+    momentum: Annotated[Share, Number] = Field(0.9, description="for sgd, rmsprop and muon")
+    nesterov: bool = Field(True, description="for sgd and muon")
+    weight_decay: Annotated[Annotated[float, Field(ge=0)] | Auto, Number] = Field("auto", description="pull of the weights to 0")
+    schedule: str = Field("auto", description="course of the learning rate; `danlu list schedules` shows them")
+    warmup: Annotated[Share, Number] = Field(0.1, description="share of the steps spent rising; one_cycle and warmup_cosine")
+    step_epochs: Count = Field(30, description="for schedule step: epochs between two drops")
+    step_factor: Annotated[Share, Number] = Field(0.1, description="for schedule step: factor of a drop")
+    plateau_factor: Annotated[Share, Number] = Field(0.5, description="for schedule plateau: factor of a drop")
+    plateau_patience: Count = Field(5, description="for schedule plateau: epochs without a better validation loss")
+    loss: str = Field("cross_entropy", description="`danlu list losses` shows them")
+    label_smoothing: Annotated[Annotated[float, Field(ge=0, lt=1)] | Auto, Number] = Field(
+        "auto", description="share of the target spread over all classes; cross_entropy only"
+    )
+    focal_gamma: Annotated[float, Field(ge=0), Number] = Field(2.0, description="for loss focal")
+    class_weights: Literal["none", "balanced"] = Field(
+        "none", description="balanced weighs a class by examples / (classes × its examples)"
+    )
+    clip_norm: Annotated[Annotated[float, Field(gt=0), Number] | None, Optional_] = Field(
+        None, description="largest norm of all gradients together; empty is off"
+    )
+    ema: Annotated[float, Field(ge=0, lt=1), Number] = Field(
+        0, description="decay a step of the running mean of weights that is evaluated and kept; 0 is off"
+    )
+    best_by: Literal["validation_loss", "validation_accuracy"] = Field(
+        "validation_accuracy", description="what the kept checkpoint is best at"
+    )
+    patience: Annotated[Annotated[int, Field(ge=1), Number] | None, Optional_] = Field(
+        None, description="stop after this many epochs without a better `best_by`; empty is off"
+    )
+    seed: Annotated[int, Field(ge=0), Number] = Field(0, description="of weights, order, dropout and augmentation")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where tensors live")
+    threads: AutoCount = Field("auto", description="processor threads of tensor operations")
+
+
+class Settings(Section):
+    """All sections."""
+
+    data: DataSettings = DataSettings()  # type: ignore[call-arg]
+    augmentation: AugmentationSettings = AugmentationSettings()  # type: ignore[call-arg]
+    model: ModelSettings = ModelSettings()  # type: ignore[call-arg]
+    training: TrainingSettings = TrainingSettings()  # type: ignore[call-arg]

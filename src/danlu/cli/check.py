@@ -1,0 +1,73 @@
+"""`danlu check`."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def command(as_json: bool) -> None:
+    """What this machine can do: processor, memory, devices, packages, folders. Exit code 5 if training cannot run."""
+    from danlu.base.errors import MachineError
+    from danlu.base.extras import EXTRAS, missing_packages
+    from danlu.base.machine import cache_folder, environment, free_disk_bytes, memory_bytes, package_versions
+    from danlu.base.runs import runs_folder
+
+    facts = environment()
+    facts["memory_available_gb"] = round(memory_bytes()[1] / 1e9, 1)
+    facts["packages"] = package_versions()
+    facts["extras"] = {extra: missing_packages(extra) for extra in EXTRAS}
+    facts["devices"] = _devices() if not facts["extras"]["train"] else []
+    for word, folder in (("cache", cache_folder()), ("runs", runs_folder())):
+        facts[f"{word}_folder"] = str(folder.absolute())
+        facts[f"{word}_free_gb"] = round(free_disk_bytes(folder.absolute()) / 1e9, 1)
+    if as_json:
+        click.echo(json.dumps(facts, ensure_ascii=False))
+    else:
+        _print(facts)
+    missing = facts["extras"]["train"]
+    if missing:
+        raise MachineError(f"training needs {', '.join(missing)}", hint='pip install "danlu[train]"')
+
+
+def _devices() -> list[str]:
+    """Where tensors can live, with the speed of float32 products measured now on each."""
+    import time
+
+    import torch
+
+    names = ["cpu"]
+    names += [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    names += ["mps"] if torch.backends.mps.is_available() else []
+    told = []
+    for name in names:
+        size = 1024 if name == "cpu" else 4096
+        matrix = torch.ones(size, size, device=name)
+        best = 1e9
+        for _ in range(5):
+            started = time.perf_counter()
+            float((matrix @ matrix)[0, 0])
+            best = min(best, time.perf_counter() - started)
+        label = torch.cuda.get_device_name(name) if name.startswith("cuda") else f"{torch.get_num_threads()} threads"
+        told.append(f"{name} ({label}): {2 * size**3 / best / 1e9:,.0f} GFLOP/s in float32 products")
+    return told
+
+
+def _print(facts: dict[str, object]) -> None:
+    for key, value in facts.items():
+        name = key.replace("_", " ").replace(" gb", " (GB)")
+        if isinstance(value, dict):
+            click.echo(f"{name}:")
+            for inner, found in value.items():
+                if key == "extras":
+                    found = f"missing {', '.join(found)}" if found else "ready"
+                click.echo(f"  {inner:<20} {found or 'not installed'}")
+        elif isinstance(value, list):
+            click.echo(f"{name}:")
+            for row in value:
+                click.echo(f"  {row}")
+        else:
+            click.echo(f"{name:<22} {value}")

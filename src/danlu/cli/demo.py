@@ -1,0 +1,35 @@
+"""`danlu demo`."""
+
+from __future__ import annotations
+
+import click
+
+from danlu.base import log
+
+SHOWN = 5
+
+
+@click.command()
+def command() -> None:
+    """The whole way on 1,797 handwritten digits that come along: train, evaluate, predict. Under a minute."""
+    from danlu.cli.evaluate import print_evaluation
+    from danlu.data.split import read_manifest
+    from danlu.evaluation.evaluate import evaluate
+    from danlu.prediction.predictor import load
+    from danlu.sources.known import read
+    from danlu.training.train import train
+
+    log.say("1. train: `danlu train digits`")
+    run = train("digits")
+    log.say(f"\n2. evaluate on the untouched test part: `danlu evaluate {run}`")
+    evaluation = evaluate(run)
+    print_evaluation(evaluation)
+    log.say(f"\n3. predict {SHOWN} test digits: `danlu predict {run} FILE…`")
+    examples = read("digits")
+    test = [row for row in read_manifest(run.manifest_file) if row.part == "test"][:SHOWN]
+    place = {key: index for index, key in enumerate(examples.keys)}
+    pixels = [examples.items[place[row.key]] for row in test]
+    for row, answer in zip(test, load(run).predict(pixels), strict=True):
+        log.say(f"  digit {row.key}: truth {row.label}, answer {answer.label}, confidence {answer.confidence:.2%}")
+    click.echo(f"test accuracy {evaluation.accuracy:.4f}")
+    click.echo(f"run {run}")

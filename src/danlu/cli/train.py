@@ -1,0 +1,43 @@
+"""`danlu train DATA`."""
+
+from __future__ import annotations
+
+import click
+
+from danlu.base.errors import ConfigError
+
+
+@click.command()
+@click.argument("data", required=False)
+@click.argument("settings", nargs=-1, metavar="[section.key=value]…")
+@click.option("--config", type=click.Path(), help="YAML file with settings.")
+@click.option("--name", help="Name of the run; default: time, data and model.")
+@click.option("--resume", metavar="RUN", help="Go on with an interrupted run after its last checkpoint.")
+def command(data: str | None, settings: tuple[str, ...], config: str | None, name: str | None, resume: str | None) -> None:
+    """Train on DATA: a folder of class folders, a .csv, .tsv, .jsonl or .npz file, or a known data set.
+
+    The run is trained, evaluated on its untouched test part and written below runs/.
+
+    \b
+    danlu train photos/
+    danlu train reviews.csv model.name=bilstm
+    danlu train fashion-mnist model.name=mlp training.epochs=5
+    """
+    from danlu.cli.evaluate import print_evaluation
+    from danlu.evaluation.evaluate import evaluate
+    from danlu.training.train import resume as resume_run
+    from danlu.training.train import train
+
+    if resume is not None:
+        if data is not None or config is not None or name is not None:
+            raise ConfigError("`--resume RUN` goes on with the run's own data and settings", hint="give nothing else with it")
+        run = resume_run(resume)
+    elif data is None:
+        raise ConfigError("no DATA given", hint="`danlu train photos/`, or a name from `danlu data list`")
+    elif "=" in data and "." in data.partition("=")[0]:
+        raise ConfigError(f"`{data}` is a setting; DATA comes first", hint=f"`danlu train DATA {data}`")
+    else:
+        run = train(data, config=config, words=settings, name=name)
+    if run.status()["parts"].get("test"):
+        print_evaluation(evaluate(run))
+    click.echo(str(run))

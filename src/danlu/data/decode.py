@@ -1,0 +1,144 @@
+"""Image files decoded once: threads, a uint8 array in memory, and a cache on disk keyed by content and recipe."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from danlu.base import log
+from danlu.base.errors import MachineError, UnreadableItem
+from danlu.base.files import write_atomically, write_json
+from danlu.base.machine import available_cores, cache_folder
+from danlu.inputs.images import ImageHeader, ImageRecipe, decode_image, fit_pixels, read_file, read_header
+from danlu.sources.examples import Examples, Problem
+
+FORMAT = 1
+BATCH_FILES = 64
+
+
+@dataclass(frozen=True)
+class DecodedImages:
+    """`pixels`: (readable examples, channels, height, width) uint8. `kept`: their indices among all examples.
+
+    `hashes`: SHA-256 of each kept example's bytes. `from_cache` says whether nothing had to be decoded.
+    """
+
+    pixels: np.ndarray
+    kept: np.ndarray
+    hashes: tuple[str, ...]
+    problems: tuple[Problem, ...]
+    from_cache: bool
+
+
+def look_at_headers(examples: Examples, sample: int = 500) -> list[ImageHeader]:
+    """Headers of up to `sample` images spread evenly over the examples; unreadable ones are passed over here."""
+    step = max(1, len(examples) // sample)
+    headers: list[ImageHeader] = []
+    for item in examples.items[::step]:
+        if isinstance(item, np.ndarray):
+            headers.append(ImageHeader(item.shape[1], item.shape[0], item.ndim == 2 or item.shape[2] == 1))
+            break  # an array has one shape
+        try:
+            headers.append(read_header(read_file(str(item))))
+        except UnreadableItem:
+            continue
+    return headers
+
+
+def decode_examples(examples: Examples, recipe: ImageRecipe, *, use_cache: bool = True) -> DecodedImages:
+    """Every readable image through the one preprocessing, with the hash of its content."""
+    if isinstance(examples.items, np.ndarray):
+        return _from_array(examples.items, recipe)
+    paths = [Path(str(path)) for path in examples.items]
+    folder = cache_folder() / "images" if use_cache else None
+    stamps = [_stamp(path) for path in paths]
+    name = _cache_name(paths, stamps, recipe)
+    if folder is not None and (cached := _read_cache(folder / name, len(paths))) is not None:
+        return cached
+    decoded = _decode_files(examples.keys, paths, recipe)
+    if folder is not None and not decoded.problems:
+        _write_cache(folder / name, decoded)
+    return decoded
+
+
+def _from_array(items: np.ndarray, recipe: ImageRecipe) -> DecodedImages:
+    hashes = tuple(hashlib.sha256(np.ascontiguousarray(item)).hexdigest() for item in items)
+    same_size = items.shape[1:3] == (recipe.height, recipe.width)
+    if same_size and items.ndim == 3 and recipe.channels == 1:
+        pixels = np.ascontiguousarray(items[:, None])
+    else:
+        pixels = np.stack([fit_pixels(item, recipe) for item in items])
+    return DecodedImages(pixels, np.arange(len(items)), hashes, (), from_cache=False)
+
+
+def _decode_files(keys: Sequence[str], paths: Sequence[Path], recipe: ImageRecipe) -> DecodedImages:
+    """All files by a pool of threads: Pillow decodes without holding Python's lock."""
+    pixels = np.empty((len(paths), *recipe.shape), dtype=np.uint8)
+    hashes: list[str] = [""] * len(paths)
+    reasons: dict[int, str] = {}
+
+    def work(start: int) -> int:
+        for index in range(start, min(start + BATCH_FILES, len(paths))):
+            try:
+                data = read_file(paths[index])
+                hashes[index] = hashlib.sha256(data).hexdigest()
+                pixels[index] = decode_image(data, recipe)
+            except UnreadableItem as error:
+                reasons[index] = error.message
+        return min(BATCH_FILES, len(paths) - start)
+
+    with ThreadPoolExecutor(max_workers=available_cores()) as pool:
+        for _ in pool.map(work, range(0, len(paths), BATCH_FILES)):
+            pass
+    kept = np.array([index for index in range(len(paths)) if index not in reasons], dtype=np.int64)
+    problems = tuple(Problem(keys[index], reasons[index]) for index in sorted(reasons))
+    return DecodedImages(
+        pixels if not reasons else pixels[kept], kept, tuple(hashes[i] for i in kept), problems, from_cache=False
+    )
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return (-1, -1)
+    return (status.st_size, status.st_mtime_ns)
+
+
+def _cache_name(paths: Sequence[Path], stamps: Sequence[tuple[int, int]], recipe: ImageRecipe) -> str:
+    """Same files, sizes, modification times and recipe: same name. The stored hashes speak for the content."""
+    digest = hashlib.sha256(json.dumps([FORMAT, recipe.geometry()], sort_keys=True).encode())
+    for path, (size, modified) in zip(paths, stamps, strict=True):
+        digest.update(os.fsencode(os.path.abspath(path)) + f"\0{size}\0{modified}\0".encode())
+    return digest.hexdigest()[:32]
+
+
+def _read_cache(base: Path, count: int) -> DecodedImages | None:
+    array, index = base.with_suffix(".npy"), base.with_suffix(".json")
+    try:
+        hashes = json.loads(index.read_text(encoding="utf-8"))["hashes"]
+        pixels = np.load(array, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        log.say(f"the image cache `{array}` is damaged ({error}); decoding again")
+        return None
+    if len(hashes) != count or len(pixels) != count:
+        return None
+    return DecodedImages(np.array(pixels), np.arange(count), tuple(hashes), (), from_cache=True)
+
+
+def _write_cache(base: Path, decoded: DecodedImages) -> None:
+    try:
+        base.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(base.with_suffix(".npy"), lambda file: np.save(file, decoded.pixels, allow_pickle=False))
+        write_json(base.with_suffix(".json"), {"format": FORMAT, "hashes": list(decoded.hashes)})
+    except (OSError, MachineError) as error:
+        log.warn(f"decoded images are not kept for the next run: {error}")

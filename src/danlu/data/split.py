@@ -1,0 +1,191 @@
+"""Which example is in which part: stratified, groups and exact duplicates kept together, written once as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from danlu.base.errors import DataError
+from danlu.base.files import write_text
+from danlu.sources.examples import PARTS, Examples
+
+HEADER = ["key", "label", "part", "sha256"]
+HASH_LETTERS = 32
+
+
+@dataclass(frozen=True)
+class ManifestRow:
+    """One example: its key in the source, its class name, its part, the start of its content's SHA-256."""
+
+    key: str
+    label: str
+    part: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Split:
+    """`part_of`: the part of each example. `notes`: what was decided and what was noticed."""
+
+    part_of: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def indices(self, part: str) -> np.ndarray:
+        return np.flatnonzero(np.array(self.part_of) == part)
+
+
+def split_examples(
+    examples: Examples,
+    hashes: Sequence[str],
+    *,
+    shares: Sequence[float] = (0.7, 0.1, 0.2),
+    seed: int = 0,
+    earlier: Sequence[ManifestRow] = (),
+) -> Split:
+    """Give every example a part.
+
+    Parts the data states are kept; a part it lacks is cut from train. Examples with equal content or equal group
+    go to one part. `earlier` is the manifest of a previous run on this data: what it placed stays where it was.
+    """
+    given = np.array(examples.parts, dtype=object)
+    units = _units(hashes, examples.groups)
+    notes: list[str] = []
+    stated = [part for part in PARTS if (given == part).any()]
+    if stated:
+        if "train" not in stated:
+            raise DataError(f"the data states the parts {', '.join(stated)} but no train part")
+        targets = _targets_beside(stated, shares)
+        notes.append(f"parts as the data states them: {', '.join(stated)}")
+        if len(targets) > 1:
+            cut = " and ".join(f"{share:.1%} as {part}" for part, share in targets.items() if part != "train")
+            notes.append(f"of train, {cut}, stratified, seed {seed}")
+    else:
+        targets = {part: share for part, share in zip(PARTS, shares, strict=True) if share > 0}
+        told = ", ".join(f"{share:.0%} {part}" for part, share in targets.items())
+        notes.append(f"no parts in the data: {told}, stratified, seed {seed}")
+    part_of = given.copy()
+    open_ = np.flatnonzero((given == "") | (given == "train")) if stated else np.arange(len(examples))
+    known = {row.sha256: row.part for row in earlier if row.part in targets}
+    placed = np.array([known.get(hashes[i][:HASH_LETTERS], "") for i in open_], dtype=object)
+    if (placed != "").any():
+        notes.append(f"{int((placed != '').sum()):,} examples stay in the part an earlier run gave them")
+    part_of[open_] = placed
+    new = open_[placed == ""]
+    if len(new):
+        _check_class_sizes(examples, open_, targets, units)
+        part_of[new] = _deal(units[new], examples.labels[new], targets, seed)
+    _check_train_has_every_class(examples, part_of)
+    return Split(tuple(str(part) for part in part_of), tuple(notes))
+
+
+def write_manifest(path: Path, rows: Sequence[ManifestRow]) -> None:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(HEADER)
+    writer.writerows((row.key, row.label, row.part, row.sha256) for row in rows)
+    write_text(path, out.getvalue())
+
+
+def read_manifest(path: Path) -> list[ManifestRow]:
+    """The rows of a manifest. Raises `DataError` when the file is not one."""
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            reader = csv.reader(file)
+            if next(reader, None) != HEADER:
+                raise DataError(f"`{path}` is no split manifest: its first line is not `{','.join(HEADER)}`")
+            return [ManifestRow(*row) for row in reader]
+    except (OSError, UnicodeDecodeError, TypeError, csv.Error) as error:
+        raise DataError(f"the split manifest `{path}` cannot be read: {error}") from error
+
+
+def manifest_rows(examples: Examples, hashes: Sequence[str], split: Split) -> list[ManifestRow]:
+    return [
+        ManifestRow(key, examples.classes[label], part, digest[:HASH_LETTERS])
+        for key, label, part, digest in zip(examples.keys, examples.labels, split.part_of, hashes, strict=True)
+    ]
+
+
+def _targets_beside(stated: Sequence[str], shares: Sequence[float]) -> dict[str, float]:
+    """How the stated train part is cut: `validation` as its share of train + validation, `test` as its whole share."""
+    train, validation, test = shares
+    cut: dict[str, float] = {}
+    if "test" not in stated and test > 0:
+        cut["test"] = test
+    if "validation" not in stated and validation > 0:
+        rest = 1 - cut.get("test", 0)
+        cut["validation"] = rest * validation / (train + validation)
+    return {"train": 1 - sum(cut.values()), **cut}
+
+
+def _units(hashes: Sequence[str], groups: Sequence[str] | None) -> np.ndarray:
+    """(examples,) a number for each set of examples tied together by equal content or an equal, non-empty group."""
+    parent = list(range(len(hashes)))
+
+    def root(index: int) -> int:
+        while parent[index] != index:
+            parent[index] = parent[parent[index]]
+            index = parent[index]
+        return index
+
+    ties: list[Sequence[str]] = [[f"content {digest}" for digest in hashes]]
+    if groups is not None:
+        ties.append([f"group {name}" if name else f"alone {index}" for index, name in enumerate(groups)])
+    for names in ties:
+        first: dict[str, int] = {}
+        for index, name in enumerate(names):
+            other = first.setdefault(name, index)
+            if other != index:
+                parent[root(index)] = root(other)
+    return np.array([root(index) for index in range(len(hashes))])
+
+
+def _deal(units: np.ndarray, labels: np.ndarray, targets: dict[str, float], seed: int) -> np.ndarray:
+    """Deal whole units to the parts, class by class, so that each part gets its share of each class."""
+    rng = np.random.default_rng([seed, 20_170])
+    names = list(targets)
+    ids, first, inverse, sizes = np.unique(units, return_index=True, return_inverse=True, return_counts=True)
+    part_of_unit = np.empty(len(ids), dtype=object)
+    unit_labels = labels[first]
+    for label in np.unique(unit_labels):
+        members = rng.permutation(np.flatnonzero(unit_labels == label))
+        total = sizes[members].sum()
+        wanted = {name: targets[name] * total for name in names}
+        for name in names:  # one unit a part first, so that no class is missing anywhere
+            wanted[name] = max(wanted[name], 1.0)
+        filled = dict.fromkeys(names, 0)
+        for member in members[np.argsort(-sizes[members], kind="stable")]:
+            name = max(names, key=lambda n: (filled[n] == 0, (wanted[n] - filled[n]) / wanted[n]))
+            part_of_unit[member] = name
+            filled[name] += sizes[member]
+    dealt: np.ndarray = part_of_unit[inverse]
+    return dealt
+
+
+def _check_class_sizes(examples: Examples, open_: np.ndarray, targets: dict[str, float], units: np.ndarray) -> None:
+    need = len(targets)
+    counts = {
+        label: len(np.unique(units[open_][examples.labels[open_] == label])) for label in np.unique(examples.labels[open_])
+    }
+    small = [(examples.classes[label], count) for label, count in counts.items() if count < need]
+    if small:
+        shown = ", ".join(f"`{name}` ({count})" for name, count in small[:5]) + (" …" if len(small) > 5 else "")
+        raise DataError(
+            f"{len(small):,} of {len(examples.classes):,} classes have fewer than {need} different examples: {shown}",
+            hint=f"each of {', '.join(targets)} needs one; add examples, merge or remove these classes",
+        )
+
+
+def _check_train_has_every_class(examples: Examples, part_of: np.ndarray) -> None:
+    in_train = set(examples.labels[part_of == "train"].tolist())
+    missing = [name for index, name in enumerate(examples.classes) if index not in in_train]
+    if missing:
+        elsewhere = sorted({str(p) for p, n in zip(part_of, examples.labels, strict=True) if n not in in_train})
+        raise DataError(
+            f"{len(missing)} classes have no train example, first: `{missing[0]}` (only in {', '.join(elsewhere)})",
+            hint="a class must be learnt before it can be tested: check the names of the folders or labels",
+        )

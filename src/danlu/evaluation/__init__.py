@@ -1,0 +1,1 @@
+"""What a model is worth on examples it has not seen."""

@@ -1,0 +1,1 @@
+"""Bytes or text to arrays: the only preprocessing there is, used by training, evaluation and prediction alike."""

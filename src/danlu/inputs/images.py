@@ -1,0 +1,199 @@
+"""Images: file bytes → (channels, height, width) uint8 → normalised float32. numpy and Pillow only."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from danlu.base.errors import UnreadableItem
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
+PIXEL_LIMIT = 50_000_000
+Image.MAX_IMAGE_PIXELS = None  # the limit is ours, checked from the header before any pixel is decoded
+
+Floats = TypeVar("Floats", bound=Any)
+
+
+@dataclass(frozen=True)
+class ImageRecipe:
+    """Everything that decides which numbers an image becomes; saved with the model.
+
+    `mean` and `std` have one value a channel, on the 0–1 scale.
+    """
+
+    height: int
+    width: int
+    channels: int
+    resize: Literal["crop", "pad", "stretch"] = "crop"
+    mean: tuple[float, ...] = (0.5,)
+    std: tuple[float, ...] = (0.5,)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return (self.channels, self.height, self.width)
+
+    def geometry(self) -> dict[str, Any]:
+        """The part that decides the uint8 pixels, without mean and std."""
+        return {name: value for name, value in asdict(self).items() if name not in ("mean", "std")}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> ImageRecipe:
+        return cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
+
+
+@dataclass(frozen=True)
+class ImageHeader:
+    """What a file says of itself before decoding. `is_gray`: no colour in its mode."""
+
+    width: int
+    height: int
+    is_gray: bool
+
+
+def read_file(path: str | Path) -> bytes:
+    """All bytes of an image file; `UnreadableItem` when there is no such regular file."""
+    text = str(path)
+    if text.startswith(("http://", "https://", "data:")):
+        raise UnreadableItem("is an address, not a file; danlu fetches nothing")
+    try:
+        if not Path(path).is_file():
+            raise UnreadableItem("no such file" if not Path(path).exists() else "is not a regular file")
+        return Path(path).read_bytes()
+    except (OSError, ValueError) as error:
+        raise UnreadableItem(f"cannot be opened ({getattr(error, 'strerror', None) or error})") from error
+
+
+def read_header(data: bytes) -> ImageHeader:
+    """Size and colour from the header alone. Raises `UnreadableItem`."""
+    with _open(data) as image:
+        swaps = image.getexif().get(0x0112, 1) in (5, 6, 7, 8) if image.format in ("JPEG", "WEBP", "PNG") else False
+        width, height = (image.height, image.width) if swaps else image.size
+        return ImageHeader(width, height, image.mode in ("1", "L", "LA", "I;16", "I"))
+
+
+def decode_image(data: bytes, recipe: ImageRecipe) -> np.ndarray:
+    """The pixels a model sees, as (channels, height, width) uint8.
+
+    EXIF rotation is applied, transparency is laid on white, 16-bit grey is scaled to 8 bits, only the first
+    frame of an animation counts. Raises `UnreadableItem` with the reason.
+    """
+    with _open(data) as image:
+        try:
+            if image.format == "JPEG":
+                image.draft("L" if recipe.channels == 1 else "RGB", _draft_size(image, recipe))
+            image.load()
+            upright = ImageOps.exif_transpose(image)
+            return _to_array(_resized(_in_mode(upright, recipe.channels), recipe))
+        except UnreadableItem:
+            raise
+        except Exception as error:  # Pillow's decoders raise many types for broken data
+            raise UnreadableItem(_broken(data, error)) from error
+
+
+def fit_pixels(pixels: np.ndarray, recipe: ImageRecipe) -> np.ndarray:
+    """An image that is already an array — (H, W) or (H, W, channels) uint8 — by the same rules as a file."""
+    if pixels.dtype != np.uint8:
+        raise UnreadableItem(f"expected uint8 pixels (0 to 255), got {pixels.dtype}")
+    gray = pixels.ndim == 2 or pixels.shape[2] == 1
+    if pixels.shape[:2] == (recipe.height, recipe.width) and (1 if gray else pixels.shape[2]) == recipe.channels:
+        return np.ascontiguousarray(pixels.reshape(*pixels.shape[:2], -1).transpose(2, 0, 1))
+    image = Image.fromarray(pixels.reshape(pixels.shape[:2]) if gray else pixels)
+    return _to_array(_resized(_in_mode(image, recipe.channels), recipe))
+
+
+def normalize(pixels: Floats, recipe: ImageRecipe) -> Floats:
+    """(…, channels, height, width) float32 pixels of 0–255 → (x / 255 − mean) / std.
+
+    Written with `*` and `+` only, so that the same line serves numpy arrays and torch tensors.
+
+    >>> recipe = ImageRecipe(1, 2, 1, mean=(0.5,), std=(0.25,))
+    >>> normalize(np.array([[[0.0, 255.0]]], dtype=np.float32), recipe).tolist()
+    [[[-2.0, 2.0]]]
+    """
+    if len(set(zip(recipe.mean, recipe.std, strict=True))) == 1:
+        return pixels * (1 / (255 * recipe.std[0])) + (-recipe.mean[0] / recipe.std[0])
+    out = pixels * 1.0
+    for channel, (mean, std) in enumerate(zip(recipe.mean, recipe.std, strict=True)):
+        out[..., channel, :, :] = pixels[..., channel, :, :] * (1 / (255 * std)) + (-mean / std)
+    return out
+
+
+def _open(data: bytes) -> Image.Image:
+    if not data:
+        raise UnreadableItem("is empty (0 bytes)")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of odd metadata that changes no pixel
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except Image.UnidentifiedImageError:
+        raise UnreadableItem(f"is not an image ({_looks_like(data)}); read are JPEG, PNG, WebP, BMP, GIF") from None
+    except Exception as error:
+        raise UnreadableItem(_broken(data, error)) from error
+    if image.width * image.height > PIXEL_LIMIT:
+        raise UnreadableItem(f"has {image.width:,} × {image.height:,} pixels, more than the limit of {PIXEL_LIMIT:,}")
+    return image
+
+
+def _looks_like(data: bytes) -> str:
+    start = data[:256].lstrip().lower()
+    if start.startswith((b"<!doctype html", b"<html")):
+        return "a web page"
+    if start.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer"
+    if start[:4] in (b"ii*\0", b"mm\0*") or start[4:8] == b"ftyp" or start.startswith(b"<svg"):
+        return "another image format"
+    try:
+        data[:256].decode("utf-8")
+    except UnicodeDecodeError:
+        return "unknown bytes"
+    return "a text"
+
+
+def _broken(data: bytes, error: Exception) -> str:
+    text = str(error).lower()
+    if "truncated" in text or "end of" in text or isinstance(error, EOFError):
+        return f"ends after {len(data):,} bytes"
+    return f"is damaged ({type(error).__name__}: {error})"
+
+
+def _draft_size(image: Image.Image, recipe: ImageRecipe) -> tuple[int, int]:
+    """The size below which the JPEG decoder must not shrink: both sides stay at least what the recipe needs."""
+    if recipe.resize == "pad":
+        return (min(image.width, recipe.width), min(image.height, recipe.height))
+    side = max(recipe.width, recipe.height)
+    return (side, side)
+
+
+def _in_mode(image: Image.Image, channels: int) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.asarray(image)
+        image = Image.fromarray((np.clip(values, 0, 65535) / 257).round().astype(np.uint8))
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(white, image)
+    return image.convert("L" if channels == 1 else "RGB")
+
+
+def _resized(image: Image.Image, recipe: ImageRecipe) -> Image.Image:
+    size = (recipe.width, recipe.height)
+    if image.size == size:
+        return image
+    if recipe.resize == "stretch":
+        return image.resize(size, Image.Resampling.BILINEAR)
+    if recipe.resize == "pad":
+        return ImageOps.pad(image, size, Image.Resampling.BILINEAR)
+    return ImageOps.fit(image, size, Image.Resampling.BILINEAR)
+
+
+def _to_array(image: Image.Image) -> np.ndarray:
+    pixels = np.asarray(image)
+    return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))

@@ -1,0 +1,154 @@
+"""Load a trained model and ask it: files, arrays, images or texts in, class and probabilities out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image
+
+from danlu.base.errors import ConfigError, UnreadableItem
+from danlu.base.runs import Run, find_run
+from danlu.inputs.images import ImageRecipe, decode_image, fit_pixels, normalize, read_file
+from danlu.inputs.texts import TextRecipe, pad_rows
+
+BATCH = 256
+
+
+class Engine(Protocol):
+    def probabilities(self, inputs: np.ndarray) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One answer. `probabilities` by class, most probable first. With `error`, there is no answer."""
+
+    input: str
+    label: str | None
+    confidence: float | None
+    probabilities: dict[str, float]
+    error: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        if self.error is not None:
+            return {"input": self.input, "error": self.error}
+        return {
+            "input": self.input,
+            "class": self.label,
+            "confidence": self.confidence,
+            "probabilities": self.probabilities,
+        }
+
+
+class Predictor:
+    """A model with its preprocessing and classes.
+
+    >>> predictor = load("runs/latest")                  # doctest: +SKIP
+    >>> predictor.predict(["a.jpg"])[0].label            # doctest: +SKIP
+    'cat'
+    """
+
+    def __init__(self, kind: str, classes: Sequence[str], recipe: ImageRecipe | TextRecipe, engine: Engine) -> None:
+        self.kind = kind
+        self.classes = tuple(classes)
+        self.recipe = recipe
+        self.engine = engine
+
+    def predict(self, inputs: Sequence[Any] | str | Path) -> list[Prediction]:
+        """An answer for each input, in order; one that cannot be read has `error` and harms no other.
+
+        For image models: paths, file bytes, Pillow images or uint8 arrays (H, W) or (H, W, channels).
+        For text models: texts.
+        """
+        items = [inputs] if isinstance(inputs, (str, Path, bytes, np.ndarray, Image.Image)) else list(inputs)
+        return list(self.stream(items))
+
+    def stream(self, inputs: Iterable[Any]) -> Iterator[Prediction]:
+        """As `predict`, a batch at a time, so that any number of inputs fits in memory."""
+        batch: list[Any] = []
+        for item in inputs:
+            batch.append(item)
+            if len(batch) == BATCH:
+                yield from self._answer(batch)
+                batch = []
+        if batch:
+            yield from self._answer(batch)
+
+    def probabilities(self, inputs: np.ndarray | Sequence[Sequence[int]]) -> np.ndarray:
+        """(N, channels, height, width) uint8 pixels or N rows of token numbers → (N, classes) float64."""
+        count = len(inputs)
+        out = np.empty((count, len(self.classes)))
+        if isinstance(self.recipe, ImageRecipe):
+            order = np.arange(count)
+        else:
+            order = np.argsort([len(row) for row in inputs], kind="stable")
+        for start in range(0, count, BATCH):
+            chosen = order[start : start + BATCH]
+            if isinstance(self.recipe, ImageRecipe):
+                images = np.asarray(inputs)[chosen].astype(np.float32)
+                out[chosen] = self.engine.probabilities(normalize(images, self.recipe))
+            else:
+                out[chosen] = self.engine.probabilities(pad_rows([inputs[i] for i in chosen]))
+        return out
+
+    def _answer(self, items: Sequence[Any]) -> Iterator[Prediction]:
+        read: list[Any] = []
+        errors: dict[int, str] = {}
+        for index, item in enumerate(items):
+            try:
+                read.append(self._read(item))
+            except UnreadableItem as error:
+                errors[index] = error.message
+        rows = iter(self.probabilities(np.stack(read) if self.kind == "images" else read) if read else ())
+        for index, item in enumerate(items):
+            name = _name_of(item)
+            if index in errors:
+                yield Prediction(name, None, None, {}, errors[index])
+                continue
+            row = next(rows)
+            order = np.argsort(-row, kind="stable")
+            probabilities = {self.classes[i]: float(row[i]) for i in order}
+            yield Prediction(name, self.classes[order[0]], float(row[order[0]]), probabilities)
+
+    def _read(self, item: Any) -> Any:
+        if isinstance(self.recipe, TextRecipe):
+            if not isinstance(item, str):
+                raise UnreadableItem(f"is not a text but {type(item).__name__}")
+            return self.recipe.token_ids([item])[0][: self.recipe.max_length]
+        if isinstance(item, (str, Path)):
+            return decode_image(read_file(item), self.recipe)
+        if isinstance(item, (bytes, bytearray)):
+            return decode_image(bytes(item), self.recipe)
+        if isinstance(item, Image.Image):
+            return fit_pixels(np.asarray(item.convert("L" if self.recipe.channels == 1 else "RGB")), self.recipe)
+        if isinstance(item, np.ndarray):
+            return fit_pixels(item, self.recipe)
+        raise UnreadableItem(f"is not an image but {type(item).__name__}")
+
+
+def load(place: str | Path | Run) -> Predictor:
+    """The predictor of a run, at its best weights. Raises `ConfigError` or `ModelError`."""
+    from danlu.prediction.torch_engine import TorchEngine
+
+    run = place if isinstance(place, Run) else find_run(place)
+    description = run.model()
+    return Predictor(description["kind"], description["classes"], recipe_of(description), TorchEngine(run))
+
+
+def recipe_of(description: dict[str, Any]) -> ImageRecipe | TextRecipe:
+    """The preprocessing saved in `model.json`."""
+    values = description["preprocessing"]
+    if description["kind"] == "images":
+        return ImageRecipe.from_json(values)
+    if description["kind"] == "texts":
+        return TextRecipe.from_json(values)
+    raise ConfigError(f"no preprocessing for {description['kind']!r}")
+
+
+def _name_of(item: Any) -> str:
+    if isinstance(item, (str, Path)):
+        return str(item)
+    return f"<{type(item).__name__}>"

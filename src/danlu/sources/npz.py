@@ -1,0 +1,75 @@
+"""A .npz file of uint8 image arrays and labels; nothing pickled is ever loaded."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from danlu.base.errors import DataError
+from danlu.sources.examples import Examples, class_map, index_labels
+
+if TYPE_CHECKING:
+    from danlu.base.settings import DataSettings
+
+LAYOUTS = (
+    (("train", "x_train", "y_train"), ("validation", "x_val", "y_val"), ("test", "x_test", "y_test")),
+    (
+        ("train", "train_images", "train_labels"),
+        ("validation", "val_images", "val_labels"),
+        ("test", "test_images", "test_labels"),
+    ),
+    (("", "images", "labels"),),
+    (("", "x", "y"),),
+    (("", "data", "target"),),
+)
+
+
+def read(place: str | Path, settings: DataSettings | None = None) -> Examples:
+    """Arrays by name: `x_train, y_train[, x_val, y_val][, x_test, y_test]`, `train_images, …`, or `images, labels`."""
+    path = Path(place)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name.lower(): file[name] for name in file.files}
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        told = "holds Python objects (pickle), which are never loaded" if "pickle" in str(error).lower() else str(error)
+        raise DataError(f"`{path}` cannot be read: {told}") from error
+    layout = next((rows for rows in LAYOUTS if rows[0][1] in arrays and rows[0][2] in arrays), None)
+    if layout is None:
+        raise DataError(
+            f"`{path}` holds {', '.join(f'`{n}`' for n in arrays) or 'nothing'}",
+            hint="expected `x_train` and `y_train` (and `x_test`, `y_test`), or `images` and `labels`",
+        )
+    images, names, keys, parts = [], [], [], []
+    for part, image_name, label_name in layout:
+        if image_name not in arrays:
+            continue
+        pixels, labels = arrays[image_name], arrays.get(label_name)
+        _check(path, image_name, pixels)
+        if labels is None or labels.size != len(pixels):
+            raise DataError(f"`{path}`: `{image_name}` has {len(pixels):,} images, `{label_name}` does not fit")
+        images.append(pixels)
+        names += [str(value) for value in labels.reshape(-1).tolist()]
+        keys += [f"{image_name}/{i:05d}" for i in range(len(pixels))]
+        parts += [part] * len(pixels)
+    classes = class_map(names, where=f"`{path}`")
+    return Examples(
+        kind="images",
+        items=np.concatenate(images),
+        labels=index_labels(names, classes),
+        classes=classes,
+        keys=tuple(keys),
+        parts=tuple(parts) if len(set(parts)) > 1 else ("",) * len(parts),
+        description=f".npz file with {len(names):,} images in {len(classes)} classes",
+    )
+
+
+def _check(path: Path, name: str, pixels: np.ndarray) -> None:
+    if pixels.dtype != np.uint8:
+        raise DataError(f"`{path}`: `{name}` is {pixels.dtype}, expected uint8 pixels of 0 to 255")
+    if pixels.ndim not in (3, 4) or (pixels.ndim == 4 and pixels.shape[3] not in (1, 3)):
+        raise DataError(
+            f"`{path}`: `{name}` has the shape {pixels.shape}, expected (images, height, width) or with 1 or 3 channels last"
+        )

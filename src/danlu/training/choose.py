@@ -1,0 +1,126 @@
+"""The settings left at `auto`, chosen from the data, each with the reason that is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from danlu.base.config import Config
+from danlu.base.errors import ConfigError
+from danlu.data.prepare import PreparedData
+from danlu.inputs.images import ImageRecipe
+from danlu.models import MODELS
+from danlu.training import LOSSES, OPTIMIZERS, SCHEDULES
+
+Choices = dict[str, tuple[Any, str]]
+MANY_EXAMPLES = 20_000
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What trains an architecture well: `visits` examples seen in all, within `epochs_between`."""
+
+    visits: int
+    epochs_between: tuple[int, int]
+    batch_size: int
+    learning_rate: float
+    optimizer: str = "adamw"
+    weight_decay: float = 0.01
+    schedule: str = "one_cycle"
+    label_smoothing: float = 0.0
+
+
+RECIPES = {
+    "mlp": Recipe(300_000, (5, 60), 64, 2e-3),
+    "simple_cnn": Recipe(200_000, (5, 50), 64, 2e-3),
+    "digit_cnn": Recipe(250_000, (4, 60), 64, 2e-3),
+    "vgg_cnn": Recipe(150_000, (5, 60), 64, 3e-3, weight_decay=0.05),
+    "ngrams": Recipe(100_000, (5, 12), 64, 3e-3),
+    "textcnn": Recipe(80_000, (4, 10), 64, 1e-3),
+    "bilstm": Recipe(60_000, (4, 8), 64, 2e-3),
+}
+
+
+def check_names(config: Config) -> None:
+    """All names that no registry knows, before any data is read."""
+    training = config.settings.training
+    asked = (
+        ("model.name", MODELS, config.settings.model.name),
+        ("training.optimizer", OPTIMIZERS, training.optimizer),
+        ("training.schedule", SCHEDULES, training.schedule),
+        ("training.loss", LOSSES, training.loss),
+    )
+    problems = [(key, table.unknown(name)) for key, table, name in asked if name != "auto" and name not in table]
+    if problems:
+        raise ConfigError.of_problems("the settings", problems, hint="`danlu list models` shows all; so for the others")
+
+
+def choose_model(config: Config, data: PreparedData) -> Choices:
+    """The architecture for this kind, size and number of examples, unless one is named."""
+    if config.settings.model.name != "auto":
+        return {}
+    count = len(data.parts["train"])
+    recipe = data.recipe
+    if not isinstance(recipe, ImageRecipe):
+        return {"model.name": ("ngrams", f"{count:,} train texts; n-grams are strong and take seconds")}
+    side = min(recipe.height, recipe.width)
+    if side < 8:
+        return {"model.name": ("mlp", f"images of {side} pixels are too small to convolve")}
+    if count >= MANY_EXAMPLES and recipe.channels == 1:
+        return {"model.name": ("digit_cnn", f"{count:,} grey train images; few layers, minutes on a processor")}
+    return {"model.name": ("vgg_cnn", f"{count:,} train images of {side} pixels; the most accurate small network here")}
+
+
+def choose_training(config: Config, data: PreparedData) -> Choices:
+    """Length, step size and regularisation for the named model; call after `choose_model`."""
+    name = config.settings.model.name
+    recipe = RECIPES[name]
+    training = config.settings.training
+    count = len(data.parts["train"])
+    low, high = recipe.epochs_between
+    epochs = max(low, min(high, round(recipe.visits / count)))
+    why = f"tuned for {name}"
+    wanted: Choices = {
+        "training.epochs": (epochs, f"about {recipe.visits:,} examples seen, {low} to {high} epochs"),
+        "training.batch_size": (recipe.batch_size, why),
+        "training.learning_rate": (recipe.learning_rate, why),
+        "training.optimizer": (recipe.optimizer, why),
+        "training.weight_decay": (recipe.weight_decay, why),
+        "training.schedule": (recipe.schedule, why),
+        "training.label_smoothing": (recipe.label_smoothing, why),
+    }
+    if training.optimizer not in ("auto", recipe.optimizer) and training.learning_rate == "auto":
+        rates = {"sgd": 0.05, "muon": 0.02, "rmsprop": 5e-4}
+        rate = rates.get(training.optimizer, recipe.learning_rate)
+        wanted["training.learning_rate"] = (rate, f"usual for {training.optimizer}")
+    if training.optimizer not in ("auto", recipe.optimizer) and training.weight_decay == "auto":
+        decay = {"sgd": 5e-4, "adam": 0.0, "rmsprop": 0.0}.get(training.optimizer, recipe.weight_decay)
+        wanted["training.weight_decay"] = (decay, f"usual for {training.optimizer}")
+    return {key: value for key, value in wanted.items() if getattr(training, key.partition(".")[2]) == "auto"}
+
+
+def choose_augmentation(config: Config, data: PreparedData) -> Choices:
+    """Shifts for all images, mirroring where a mirrored image keeps its meaning; nothing for texts."""
+    settings = config.settings.augmentation
+    if not isinstance(data.recipe, ImageRecipe):
+        wanted: Choices = {"augmentation.crop": (0, "texts"), "augmentation.flip": (False, "texts")}
+    else:
+        small = config.settings.model.name == "mlp"
+        margin = 0 if small else max(1, data.recipe.height // 8) if data.recipe.channels == 3 else data.recipe.height // 14
+        wanted = {
+            "augmentation.crop": (margin, "off for mlp, which reads pixels by place" if small else f"{margin} of {data.recipe.height} pixels"),
+            "augmentation.flip": _flip(config, data),
+        }
+    return {key: value for key, value in wanted.items() if getattr(settings, key.partition(".")[2]) == "auto"}
+
+
+
+def _flip(config: Config, data: PreparedData) -> tuple[bool, str]:
+    stated = data.examples.facts.get("flip")
+    if config.settings.model.name == "mlp":
+        return (False, "off for mlp, which reads pixels by place")
+    if isinstance(stated, bool):
+        return (stated, "known of this data set")
+    if isinstance(data.recipe, ImageRecipe) and data.recipe.channels == 1:
+        return (False, "grey images are often signs, which change when mirrored")
+    return (True, "colour photos keep their meaning when mirrored")
