@@ -275,19 +275,19 @@ def _load_yaml(text: str) -> Any:
         """No types, no tags, no aliases, no double keys."""
 
         def compose_node(self, parent: Any, index: Any) -> Any:
-            event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+            event: Any = self.peek_event()
             line = event.start_mark.line + 1
             if isinstance(event, yaml.events.AliasEvent) or getattr(event, "anchor", None):
                 raise ValueError(f"line {line}: anchors and aliases are not used in a configuration")
             tag = getattr(event, "tag", None)
             if tag not in (None, "!"):
                 raise ValueError(f"line {line}: the tag `{tag}` is refused; only plain values are read")
-            return super().compose_node(parent, index)  # type: ignore[no-untyped-call]
+            return super().compose_node(parent, index)
 
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:
             seen: set[str] = set()
             for key_node, _ in node.value:
-                key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+                key = self.construct_object(key_node, deep=True)
                 line = key_node.start_mark.line + 1
                 if not isinstance(key, str):
                     raise ValueError(f"line {line}: a key must be a name")

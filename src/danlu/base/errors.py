@@ -39,9 +39,7 @@ class ConfigError(DanluError):
     exit_code = 2
 
     @classmethod
-    def of_problems(
-        cls, where: str, problems: Iterable[tuple[str, str]], *, hint: str | None = None
-    ) -> ConfigError:
+    def of_problems(cls, where: str, problems: Iterable[tuple[str, str]], *, hint: str | None = None) -> ConfigError:
         """All faults at once, one line each: the key, then what is wrong with it."""
         rows = list(problems)
         width = max(len(key) for key, _ in rows)

@@ -13,7 +13,7 @@ from danlu.base.errors import ConfigError
 
 @dataclass(frozen=True)
 class Member:
-    """`target` is `package.module:attribute`, or a module alone; `kinds` says which kinds of data the member is for (empty: all)."""
+    """`target` is `package.module:attribute` or a module; `kinds` the kinds of data it is for, empty for all."""
 
     target: str
     description: str

@@ -6,7 +6,7 @@ The same words name the sections here, in YAML, on the command line and in the g
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -22,6 +22,20 @@ def _truth_is_not_a_number(value: object) -> object:
     if isinstance(value, bool):
         raise ValueError("expected a number")
     return value
+
+
+def _plain_value(value: object) -> object:
+    """A text of an option without a schema as the number or truth value it spells."""
+    if isinstance(value, list):
+        return [_plain_value(item) for item in value]
+    if not isinstance(value, str):
+        return value
+    for kind in (int, float):
+        try:
+            return kind(value)
+        except ValueError:
+            continue
+    return {"true": True, "false": False, "null": None}.get(value.lower(), value)
 
 
 Optional_ = BeforeValidator(_empty_is_none)
@@ -85,7 +99,9 @@ class AugmentationSettings(Section):
         "auto", description="pad by this many pixels, then cut at a random place; 0 is off"
     )
     flip: bool | Auto = Field("auto", description="mirror left-right half of the time")
-    rotation: Annotated[float, Field(ge=0, le=15), Number] = Field(0, description="largest angle in degrees, at most 15")
+    rotation: Annotated[float, Field(ge=0, le=15), Number] = Field(
+        0, description="largest angle in degrees, at most 15"
+    )
     brightness: Annotated[Share, Number] = Field(0, description="largest relative change")
     contrast: Annotated[Share, Number] = Field(0, description="largest relative change")
     saturation: Annotated[Share, Number] = Field(0, description="largest relative change; colour images only")
@@ -96,6 +112,7 @@ class ModelSettings(BaseModel):
     """The architecture; further keys are the options of the named model (`danlu list models --options`)."""
 
     model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
+    __pydantic_extra__: dict[str, Annotated[Any, BeforeValidator(_plain_value)]] = Field(init=False)
 
     name: str = Field("auto", description="architecture; `danlu list models` shows them")
     initialization: Literal["kaiming", "xavier", "orthogonal", "pytorch"] = Field(
@@ -108,13 +125,19 @@ class TrainingSettings(Section):
 
     epochs: AutoCount = Field("auto", description="passes over the training part")
     batch_size: AutoCount = Field("auto", description="examples a step")
-    learning_rate: Annotated[Annotated[float, Field(gt=0)] | Auto, Number] = Field("auto", description="highest step size")
+    learning_rate: Annotated[Annotated[float, Field(gt=0)] | Auto, Number] = Field(
+        "auto", description="highest step size"
+    )
     optimizer: str = Field("auto", description="`danlu list optimizers` shows them")
     momentum: Annotated[Share, Number] = Field(0.9, description="for sgd, rmsprop and muon")
     nesterov: bool = Field(True, description="for sgd and muon")
-    weight_decay: Annotated[Annotated[float, Field(ge=0)] | Auto, Number] = Field("auto", description="pull of the weights to 0")
+    weight_decay: Annotated[Annotated[float, Field(ge=0)] | Auto, Number] = Field(
+        "auto", description="pull of the weights to 0"
+    )
     schedule: str = Field("auto", description="course of the learning rate; `danlu list schedules` shows them")
-    warmup: Annotated[Share, Number] = Field(0.1, description="share of the steps spent rising; one_cycle and warmup_cosine")
+    warmup: Annotated[Share | Auto, Number] = Field(
+        "auto", description="share of the steps spent rising; one_cycle and warmup_cosine"
+    )
     step_epochs: Count = Field(30, description="for schedule step: epochs between two drops")
     step_factor: Annotated[Share, Number] = Field(0.1, description="for schedule step: factor of a drop")
     plateau_factor: Annotated[Share, Number] = Field(0.5, description="for schedule plateau: factor of a drop")
@@ -127,8 +150,8 @@ class TrainingSettings(Section):
     class_weights: Literal["none", "balanced"] = Field(
         "none", description="balanced weighs a class by examples / (classes × its examples)"
     )
-    clip_norm: Annotated[Annotated[float, Field(gt=0), Number] | None, Optional_] = Field(
-        None, description="largest norm of all gradients together; empty is off"
+    clip_norm: Annotated[Annotated[float, Field(gt=0)] | Auto | None, Number, Optional_] = Field(
+        "auto", description="largest norm of all gradients together; empty is off"
     )
     ema: Annotated[float, Field(ge=0, lt=1), Number] = Field(
         0, description="decay a step of the running mean of weights that is evaluated and kept; 0 is off"

@@ -31,7 +31,9 @@ def list_sets(as_json: bool) -> None:
 
 @command.command("get")
 @click.argument("name")
-@click.option("--from", "origin", type=click.Path(), help="A folder or file with the downloads, for machines without network.")
+@click.option(
+    "--from", "origin", type=click.Path(), help="A folder or file with the downloads, for machines without network."
+)
 def get_set(name: str, origin: str | None) -> None:
     """Fetch NAME, check it and keep it for all later runs."""
     from danlu.sources.known import get

@@ -13,7 +13,9 @@ from danlu.base.errors import ConfigError
 @click.option("--config", type=click.Path(), help="YAML file with settings.")
 @click.option("--name", help="Name of the run; default: time, data and model.")
 @click.option("--resume", metavar="RUN", help="Go on with an interrupted run after its last checkpoint.")
-def command(data: str | None, settings: tuple[str, ...], config: str | None, name: str | None, resume: str | None) -> None:
+def command(
+    data: str | None, settings: tuple[str, ...], config: str | None, name: str | None, resume: str | None
+) -> None:
     """Train on DATA: a folder of class folders, a .csv, .tsv, .jsonl or .npz file, or a known data set.
 
     The run is trained, evaluated on its untouched test part and written below runs/.
@@ -30,7 +32,9 @@ def command(data: str | None, settings: tuple[str, ...], config: str | None, nam
 
     if resume is not None:
         if data is not None or config is not None or name is not None:
-            raise ConfigError("`--resume RUN` goes on with the run's own data and settings", hint="give nothing else with it")
+            raise ConfigError(
+                "`--resume RUN` goes on with the run's own data and settings", hint="give nothing else with it"
+            )
         run = resume_run(resume)
     elif data is None:
         raise ConfigError("no DATA given", hint="`danlu train photos/`, or a name from `danlu data list`")

@@ -15,7 +15,20 @@ from torch.nn import functional
 
 from danlu.inputs.images import ImageRecipe, normalize
 
-COLUMNS = ("flip", "down", "right", "angle", "brightness", "contrast", "saturation", "erase", "area", "aspect", "top", "left")
+COLUMNS = (
+    "flip",
+    "down",
+    "right",
+    "angle",
+    "brightness",
+    "contrast",
+    "saturation",
+    "erase",
+    "area",
+    "aspect",
+    "top",
+    "left",
+)
 _AT = {name: column for column, name in enumerate(COLUMNS)}
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow's conversion to grey
 
@@ -82,7 +95,7 @@ def _crop_and_flip(pixels: Tensor, draws: Tensor, augmentation: Augmentation) ->
         columns = columns + (draws[:, _AT["right"], None] * (2 * margin + 1)).long()
     picture = torch.arange(count, device=pixels.device)[:, None, None]
     gathered = pixels.permute(0, 2, 3, 1)[picture, rows[:, :, None], columns[:, None, :]]
-    return gathered.permute(0, 3, 1, 2).contiguous()
+    return gathered.permute(0, 3, 1, 2)
 
 
 def _rotate(images: Tensor, draws: Tensor, degrees: float) -> Tensor:

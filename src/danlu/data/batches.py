@@ -79,7 +79,9 @@ class ImageBatches:
                 images = normalize(pixels.float(), self.recipe)
             else:
                 images = augment(pixels, draws[chosen].to(device), self.augmentation, self.recipe)
-            yield from zip(images.split(self.batch_size), self.labels[here].split(self.batch_size), strict=True)
+            labels = self.labels[here]
+            for first in range(0, len(chosen), self.batch_size):
+                yield images[first : first + self.batch_size], labels[first : first + self.batch_size]
 
 
 class TextBatches:
@@ -166,9 +168,9 @@ class LoaderBatches:
         return len(self.loader)  # type: ignore[arg-type]
 
     def epoch(self, number: int) -> Iterator[Batch]:
-        sampler = getattr(self.loader, "sampler", None)
-        if hasattr(sampler, "set_epoch"):
-            sampler.set_epoch(number)
+        set_epoch = getattr(getattr(self.loader, "sampler", None), "set_epoch", None)
+        if set_epoch is not None:
+            set_epoch(number)
         for inputs, labels in self.loader:
             yield inputs.to(self.device), labels.to(self.device)
 

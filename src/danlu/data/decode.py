@@ -69,7 +69,7 @@ def decode_examples(examples: Examples, recipe: ImageRecipe, *, use_cache: bool 
 
 
 def _from_array(items: np.ndarray, recipe: ImageRecipe) -> DecodedImages:
-    hashes = tuple(hashlib.sha256(np.ascontiguousarray(item)).hexdigest() for item in items)
+    hashes = tuple(hashlib.sha256(item.tobytes()).hexdigest() for item in items)
     same_size = items.shape[1:3] == (recipe.height, recipe.width)
     if same_size and items.ndim == 3 and recipe.channels == 1:
         pixels = np.ascontiguousarray(items[:, None])

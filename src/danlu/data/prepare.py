@@ -146,9 +146,7 @@ def _prepare_texts(
     if cut_count:
         notes.append(f"{cut_count:,} texts are longer than {recipe.max_length} tokens and are cut there")
     ids = _cut(ids, recipe)
-    parts = {
-        part: Part([ids[j] for j in i], kept.labels[i], i) for part in PARTS if len(i := split.indices(part))
-    }
+    parts = {part: Part([ids[j] for j in i], kept.labels[i], i) for part in PARTS if len(i := split.indices(part))}
     rows = tuple(manifest_rows(kept, hashes, split))
     return PreparedData(kept, recipe, parts, rows, choices, (*examples.notes, *split.notes, *notes))
 
@@ -159,14 +157,16 @@ def _image_recipe(examples: Examples, settings: DataSettings) -> tuple[ImageReci
     if not headers:
         return ImageRecipe(SMALL_IMAGE, SMALL_IMAGE, 3, settings.resize), choices
     sides = [max(header.width, header.height) for header in headers]
-    size = settings.image_size
-    if size == "auto":
+    size = 0 if settings.image_size == "auto" else settings.image_size
+    if not size:
         size = min(SMALL_IMAGE, int(np.median(sides)))
         one_size = len({(header.width, header.height) for header in headers}) == 1
         if max(sides) <= SMALL_IMAGE and one_size:
             reason = f"the images have {headers[0].width} × {headers[0].height} pixels"
         else:
-            reason = f"median longest side {int(np.median(sides))} pixels, at most {SMALL_IMAGE} to train on a processor"
+            reason = (
+                f"median longest side {int(np.median(sides))} pixels, at most {SMALL_IMAGE} to train on a processor"
+            )
         choices["data.image_size"] = (size, reason)
     color = settings.color
     if color == "auto":
@@ -193,8 +193,8 @@ def _text_recipe(train_texts: Sequence[str], settings: DataSettings) -> tuple[Te
         vocabulary_size=settings.vocabulary_size,
         min_count=settings.min_count,
     )
-    length = settings.max_length
-    if length == "auto":
+    length = 0 if settings.max_length == "auto" else settings.max_length
+    if not length:
         lengths = [len(row) for row in recipe.token_ids(train_texts)]
         length = max(1, min(LONGEST_TEXT, int(np.ceil(np.quantile(lengths, 0.995)))))
         choices["data.max_length"] = (length, f"99.5 % of the train texts are that short, at most {LONGEST_TEXT}")

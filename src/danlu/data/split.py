@@ -52,7 +52,7 @@ def split_examples(
     Parts the data states are kept; a part it lacks is cut from train. Examples with equal content or equal group
     go to one part. `earlier` is the manifest of a previous run on this data: what it placed stays where it was.
     """
-    given = np.array(examples.parts, dtype=object)
+    given: np.ndarray = np.array(examples.parts, dtype=object)
     units = _units(hashes, examples.groups)
     notes: list[str] = []
     stated = [part for part in PARTS if (given == part).any()]
@@ -71,7 +71,7 @@ def split_examples(
     part_of = given.copy()
     open_ = np.flatnonzero((given == "") | (given == "train")) if stated else np.arange(len(examples))
     known = {row.sha256: row.part for row in earlier if row.part in targets}
-    placed = np.array([known.get(hashes[i][:HASH_LETTERS], "") for i in open_], dtype=object)
+    placed: np.ndarray = np.array([known.get(hashes[int(i)][:HASH_LETTERS], "") for i in open_], dtype=object)
     if (placed != "").any():
         notes.append(f"{int((placed != '').sum()):,} examples stay in the part an earlier run gave them")
     part_of[open_] = placed
@@ -159,7 +159,7 @@ def _deal(units: np.ndarray, labels: np.ndarray, targets: dict[str, float], seed
             wanted[name] = max(wanted[name], 1.0)
         filled = dict.fromkeys(names, 0)
         for member in members[np.argsort(-sizes[members], kind="stable")]:
-            name = max(names, key=lambda n: (filled[n] == 0, (wanted[n] - filled[n]) / wanted[n]))
+            name = max(names, key=lambda n: (filled[n] == 0, wanted[n] - filled[n]))
             part_of_unit[member] = name
             filled[name] += sizes[member]
     dealt: np.ndarray = part_of_unit[inverse]
@@ -169,7 +169,8 @@ def _deal(units: np.ndarray, labels: np.ndarray, targets: dict[str, float], seed
 def _check_class_sizes(examples: Examples, open_: np.ndarray, targets: dict[str, float], units: np.ndarray) -> None:
     need = len(targets)
     counts = {
-        label: len(np.unique(units[open_][examples.labels[open_] == label])) for label in np.unique(examples.labels[open_])
+        label: len(np.unique(units[open_][examples.labels[open_] == label]))
+        for label in np.unique(examples.labels[open_])
     }
     small = [(examples.classes[label], count) for label, count in counts.items() if count < need]
     if small:

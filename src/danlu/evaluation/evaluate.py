@@ -146,13 +146,15 @@ def _own_test_part(run: Run, predictor: Predictor, notes: list[str]) -> tuple[Ex
     missing = [row.key for row in rows if row.key not in place]
     if missing:
         raise DataError(
-            f"{len(missing):,} of {len(rows):,} test examples are no longer in `{status['data']}`, first: `{missing[0]}`"
+            f"{len(missing):,} of {len(rows):,} test examples are gone from `{status['data']}`, first: `{missing[0]}`"
         )
     chosen = examples.select(np.array([place[row.key] for row in rows]))
     encoded = encode_examples(chosen, predictor.recipe, use_cache=settings.cache)
     notes += check_unreadable(status["data"], encoded.problems, len(rows), settings)
     kept = encoded.part.indices
-    changed = [rows[i].key for i, digest in zip(kept, encoded.hashes, strict=True) if not digest.startswith(rows[i].sha256)]
+    changed = [
+        rows[i].key for i, digest in zip(kept, encoded.hashes, strict=True) if not digest.startswith(rows[i].sha256)
+    ]
     if changed:
         raise DataError(
             f"{len(changed):,} test examples of `{status['data']}` have changed since training, first: `{changed[0]}`",

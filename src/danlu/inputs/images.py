@@ -7,10 +7,10 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from danlu.base.errors import UnreadableItem
 
@@ -18,8 +18,6 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
 PIXEL_LIMIT = 50_000_000
 Image.MAX_IMAGE_PIXELS = None  # the limit is ours, checked from the header before any pixel is decoded
-
-Floats = TypeVar("Floats", bound=Any)
 
 
 @dataclass(frozen=True)
@@ -109,7 +107,7 @@ def fit_pixels(pixels: np.ndarray, recipe: ImageRecipe) -> np.ndarray:
     return _to_array(_resized(_in_mode(image, recipe.channels), recipe))
 
 
-def normalize(pixels: Floats, recipe: ImageRecipe) -> Floats:
+def normalize(pixels: Any, recipe: ImageRecipe) -> Any:
     """(…, channels, height, width) float32 pixels of 0–255 → (x / 255 − mean) / std.
 
     Written with `*` and `+` only, so that the same line serves numpy arrays and torch tensors.
@@ -133,7 +131,7 @@ def _open(data: bytes) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of odd metadata that changes no pixel
             image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise UnreadableItem(f"is not an image ({_looks_like(data)}); read are JPEG, PNG, WebP, BMP, GIF") from None
     except Exception as error:
         raise UnreadableItem(_broken(data, error)) from error

@@ -7,9 +7,13 @@ from danlu.base.registry import Member, Registry
 MODELS = Registry(
     "model",
     {
-        "mlp": Member("danlu.models.mlp", "fully connected layers, 256 and 128 wide; small images of any size", ("images",)),
+        "mlp": Member(
+            "danlu.models.mlp", "fully connected layers, 256 and 128 wide; small images of any size", ("images",)
+        ),
         "simple_cnn": Member("danlu.models.simple_cnn", "three convolutions with pooling, 512 hidden", ("images",)),
-        "digit_cnn": Member("danlu.models.digit_cnn", "two convolutions without padding, for small grey signs", ("images",)),
+        "digit_cnn": Member(
+            "danlu.models.digit_cnn", "two convolutions without padding, for small grey signs", ("images",)
+        ),
         "vgg_cnn": Member("danlu.models.vgg_cnn", "three blocks of two convolutions with batch norm", ("images",)),
         "ngrams": Member("danlu.models.ngrams", "hashed n-gram bag, the fast and strong text baseline", ("texts",)),
         "textcnn": Member("danlu.models.textcnn", "convolutions over time with max pooling", ("texts",)),

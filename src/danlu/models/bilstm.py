@@ -36,15 +36,17 @@ class BiLSTM(nn.Module):
         lengths = (tokens != 0).sum(1, keepdim=True).clamp(min=1)  # (B, 1)
         places = torch.arange(tokens.shape[1], device=tokens.device)[None, :]
         mirror = torch.where(places < lengths, lengths - 1 - places, places)  # its own inverse
-        states = self.dropout(self.embedding(tokens))
-        for ahead, back in zip(self.forward_layers, self.backward_layers, strict=True):
+        states = self.embedding(tokens)
+        for number, (ahead, back) in enumerate(zip(self.forward_layers, self.backward_layers, strict=True)):
+            states = self.dropout(states) if number else states
             read_ahead, _ = ahead(states)
             read_back, _ = back(_gather(states, mirror))
-            states = self.dropout(torch.cat([read_ahead, _gather(read_back, mirror)], 2))
+            states = torch.cat([read_ahead, _gather(read_back, mirror)], 2)
         last, first = lengths - 1, torch.zeros_like(lengths)
         half = states.shape[2] // 2
         ends = torch.cat([_gather(states, last)[:, 0, :half], _gather(states, first)[:, 0, half:]], 1)
-        return self.head(ends)  # type: ignore[no-any-return]
+        scores: Tensor = self.head(self.dropout(ends))
+        return scores
 
 
 def _gather(states: Tensor, places: Tensor) -> Tensor:

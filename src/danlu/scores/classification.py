@@ -50,8 +50,8 @@ def averages(rows: list[ClassScores]) -> dict[str, ClassScores]:
 
     def mean(kind: str, name: str) -> float:
         if kind == "macro":
-            return sum(getattr(row, name) for row in used) / len(used)
-        return sum(getattr(row, name) * row.support for row in rows) / max(1, total)
+            return float(sum(getattr(row, name) for row in used) / len(used))
+        return float(sum(getattr(row, name) * row.support for row in rows) / max(1, total))
 
     return {
         kind: ClassScores(mean(kind, "precision"), mean(kind, "recall"), mean(kind, "f1"), total)

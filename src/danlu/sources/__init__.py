@@ -7,7 +7,9 @@ from danlu.base.registry import Member, Registry
 SOURCES = Registry(
     "source",
     {
-        "folder": Member("danlu.sources.folder:read", "a folder of class folders, with or without train/ val/ test/ on top"),
+        "folder": Member(
+            "danlu.sources.folder:read", "a folder of class folders, with or without train/ val/ test/ on top"
+        ),
         "table": Member("danlu.sources.table:read", "CSV, TSV or JSON lines: texts or image file names, with labels"),
         "idx": Member("danlu.sources.idx:read", "a folder of IDX files as MNIST and Fashion-MNIST come, raw or .gz"),
         "cifar": Member("danlu.sources.cifar:read", "the folder of CIFAR-10's binary version"),

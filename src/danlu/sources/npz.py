@@ -71,5 +71,6 @@ def _check(path: Path, name: str, pixels: np.ndarray) -> None:
         raise DataError(f"`{path}`: `{name}` is {pixels.dtype}, expected uint8 pixels of 0 to 255")
     if pixels.ndim not in (3, 4) or (pixels.ndim == 4 and pixels.shape[3] not in (1, 3)):
         raise DataError(
-            f"`{path}`: `{name}` has the shape {pixels.shape}, expected (images, height, width) or with 1 or 3 channels last"
+            f"`{path}`: `{name}` has the shape {pixels.shape}",
+            hint="expected (images, height, width), or with 1 or 3 channels as the last dimension",
         )

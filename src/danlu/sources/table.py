@@ -83,7 +83,7 @@ def read(place: str | Path, settings: DataSettings) -> Examples:
         stripped += was_stripped
         items.append(item)
         labels.append(label)
-        keys.append(key if columns.text else str(item.relative_to(folder)))
+        keys.append(key if columns.text else Path(item).relative_to(folder).as_posix())
         parts.append(part)
         groups.append(str(cells.get(columns.group, "")) if columns.group else "")
     if not items and problems:
@@ -147,7 +147,9 @@ def _decode(path: Path, encoding: str) -> tuple[str, list[str]]:
                 f"`{path}` is neither UTF-8 nor GB18030, first at line {line}", hint="name it with `data.encoding=…`"
             ) from None
     except LookupError:
-        raise ConfigError(f"no text encoding called {encoding!r}", hint="`data.encoding=gb18030`, for example") from None
+        raise ConfigError(
+            f"no text encoding called {encoding!r}", hint="`data.encoding=gb18030`, for example"
+        ) from None
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         raise DataError(f"`{path}` is not {encoding}, first at line {line}") from None
@@ -247,7 +249,9 @@ def _find_columns(columns: list[str], settings: DataSettings, path: Path) -> Col
             hint="name them: " + " ".join(f"`data.{word}_column=…`" for word in missing)
             + (" (or `data.image_column=…`)" if "text" in missing else ""),
         )  # fmt: skip
-    return Columns(label, text, None if text else image, settings.group_column, _one_of(columns, None, PART_COLUMN_NAMES))
+    return Columns(
+        label, text, None if text else image, settings.group_column, _one_of(columns, None, PART_COLUMN_NAMES)
+    )
 
 
 def _one_of(columns: list[str], asked: str | None, names: tuple[str, ...]) -> str | None:
@@ -293,7 +297,13 @@ def _part(value: Any) -> str:
 
 
 def _without_repeats(
-    items: list[Any], labels: list[str], keys: list[str], parts: list[str], groups: list[str], notes: list[str], path: Path
+    items: list[Any],
+    labels: list[str],
+    keys: list[str],
+    parts: list[str],
+    groups: list[str],
+    notes: list[str],
+    path: Path,
 ) -> tuple[list[Any], list[str], list[str], list[str], list[str]]:
     """A file named twice counts once; named with two labels it is an error, since one of them is wrong."""
     first: dict[Any, int] = {}

@@ -109,7 +109,7 @@ def load_checkpoint(folder: Path, mark: str) -> Checkpoint:
             data = path.read_bytes()
             if len(data) != expected["size_bytes"] or sha256_of_file(path) != expected["sha256"]:
                 raise ModelError(
-                    f"`{path}` is not as it was saved: {len(data):,} bytes of {expected['size_bytes']:,}, or another hash"
+                    f"`{path}` is damaged: {len(data):,} bytes of {expected['size_bytes']:,}, or another hash"
                 )
             tensors.update(tensors_from_bytes(data))
         except FileNotFoundError:
@@ -133,12 +133,22 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tenso
     return tensors, {"groups": state["param_groups"], "plain": plain}
 
 
-def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-    """Undo `optimizer_tensors`."""
+def restore_optimizer(
+    optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], values: Mapping[str, Any]
+) -> None:
+    """Undo `optimizer_tensors`.
+
+    Each tensor takes the memory layout of its parameter: the fused kernels walk through both side by side, and a
+    saved tensor, always contiguous, beside a channels-last parameter would be read in the wrong order without a word.
+    """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Any]] = {int(index): dict(entries) for index, entries in values["plain"].items()}
     for key, value in tensors.items():
         if key.startswith("optimizer."):
             _, index, name = key.split(".", 2)
+            parameter = parameters[int(index)]
+            if value.shape == parameter.shape:
+                value = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
             state.setdefault(int(index), {})[name] = value
     current = optimizer.state_dict()["param_groups"]
     groups = [

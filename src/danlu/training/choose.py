@@ -18,7 +18,10 @@ MANY_EXAMPLES = 20_000
 
 @dataclass(frozen=True)
 class Recipe:
-    """What trains an architecture well: `visits` examples seen in all, within `epochs_between`."""
+    """What trains an architecture well: `visits` examples seen in all, within `epochs_between`.
+
+    `options` of the architecture apply where danlu chose it; an architecture named by the user is left as it is.
+    """
 
     visits: int
     epochs_between: tuple[int, int]
@@ -27,17 +30,22 @@ class Recipe:
     optimizer: str = "adamw"
     weight_decay: float = 0.01
     schedule: str = "one_cycle"
+    warmup: float = 0.1
     label_smoothing: float = 0.0
+    clip_norm: float | None = None
+    options: tuple[tuple[str, float], ...] = ()
 
 
 RECIPES = {
-    "mlp": Recipe(300_000, (5, 60), 64, 2e-3),
+    "mlp": Recipe(300_000, (5, 40), 64, 2e-3, label_smoothing=0.1),
     "simple_cnn": Recipe(200_000, (5, 50), 64, 2e-3),
-    "digit_cnn": Recipe(250_000, (4, 60), 64, 2e-3),
-    "vgg_cnn": Recipe(150_000, (5, 60), 64, 3e-3, weight_decay=0.05),
-    "ngrams": Recipe(100_000, (5, 12), 64, 3e-3),
-    "textcnn": Recipe(80_000, (4, 10), 64, 1e-3),
-    "bilstm": Recipe(60_000, (4, 8), 64, 2e-3),
+    "digit_cnn": Recipe(250_000, (4, 40), 64, 2e-3),
+    "vgg_cnn": Recipe(
+        90_000, (5, 20), 64, 2e-3, weight_decay=0.05, options=(("feature_dropout", 0.1), ("dropout", 0.3))
+    ),
+    "ngrams": Recipe(50_000, (3, 6), 64, 3e-3, warmup=0.25, label_smoothing=0.1),
+    "textcnn": Recipe(50_000, (3, 6), 64, 1e-3, warmup=0.25, label_smoothing=0.1, clip_norm=1.0),
+    "bilstm": Recipe(42_000, (3, 6), 64, 2e-3, warmup=0.25, label_smoothing=0.1, clip_norm=1.0),
 }
 
 
@@ -57,18 +65,29 @@ def check_names(config: Config) -> None:
 
 def choose_model(config: Config, data: PreparedData) -> Choices:
     """The architecture for this kind, size and number of examples, unless one is named."""
-    if config.settings.model.name != "auto":
+    model = config.settings.model
+    if model.name != "auto":
         return {}
+    name, reason = _model_for(data)
+    given = model.model_extra or {}
+    return {"model.name": (name, reason)} | {
+        f"model.{option}": (value, f"lighter than {name}'s own, for a training this short")
+        for option, value in RECIPES[name].options
+        if option not in given
+    }
+
+
+def _model_for(data: PreparedData) -> tuple[str, str]:
     count = len(data.parts["train"])
     recipe = data.recipe
     if not isinstance(recipe, ImageRecipe):
-        return {"model.name": ("ngrams", f"{count:,} train texts; n-grams are strong and take seconds")}
+        return "ngrams", f"{count:,} train texts; n-grams are strong and take seconds"
     side = min(recipe.height, recipe.width)
     if side < 8:
-        return {"model.name": ("mlp", f"images of {side} pixels are too small to convolve")}
+        return "mlp", f"images of {side} pixels are too small to convolve"
     if count >= MANY_EXAMPLES and recipe.channels == 1:
-        return {"model.name": ("digit_cnn", f"{count:,} grey train images; few layers, minutes on a processor")}
-    return {"model.name": ("vgg_cnn", f"{count:,} train images of {side} pixels; the most accurate small network here")}
+        return "digit_cnn", f"{count:,} grey train images; few layers, minutes on a processor"
+    return "vgg_cnn", f"{count:,} train images of {side} pixels; the most accurate small network here"
 
 
 def choose_training(config: Config, data: PreparedData) -> Choices:
@@ -87,7 +106,9 @@ def choose_training(config: Config, data: PreparedData) -> Choices:
         "training.optimizer": (recipe.optimizer, why),
         "training.weight_decay": (recipe.weight_decay, why),
         "training.schedule": (recipe.schedule, why),
+        "training.warmup": (recipe.warmup, why),
         "training.label_smoothing": (recipe.label_smoothing, why),
+        "training.clip_norm": (recipe.clip_norm, why),
     }
     if training.optimizer not in ("auto", recipe.optimizer) and training.learning_rate == "auto":
         rates = {"sgd": 0.05, "muon": 0.02, "rmsprop": 5e-4}
@@ -103,22 +124,22 @@ def choose_augmentation(config: Config, data: PreparedData) -> Choices:
     """Shifts for all images, mirroring where a mirrored image keeps its meaning; nothing for texts."""
     settings = config.settings.augmentation
     if not isinstance(data.recipe, ImageRecipe):
-        wanted: Choices = {"augmentation.crop": (0, "texts"), "augmentation.flip": (False, "texts")}
+        return {}
+    if config.settings.model.name == "mlp":
+        reason = "off for mlp, which reads pixels by their place"
+        wanted: Choices = {"augmentation.crop": (0, reason), "augmentation.flip": (False, reason)}
     else:
-        small = config.settings.model.name == "mlp"
-        margin = 0 if small else max(1, data.recipe.height // 8) if data.recipe.channels == 3 else data.recipe.height // 14
+        side = min(data.recipe.height, data.recipe.width)
+        margin = max(1, side // 8 if data.recipe.channels == 3 else side // 14)
         wanted = {
-            "augmentation.crop": (margin, "off for mlp, which reads pixels by place" if small else f"{margin} of {data.recipe.height} pixels"),
-            "augmentation.flip": _flip(config, data),
+            "augmentation.crop": (margin, f"shifts of up to {margin} of {side} pixels"),
+            "augmentation.flip": _flip(data),
         }
     return {key: value for key, value in wanted.items() if getattr(settings, key.partition(".")[2]) == "auto"}
 
 
-
-def _flip(config: Config, data: PreparedData) -> tuple[bool, str]:
+def _flip(data: PreparedData) -> tuple[bool, str]:
     stated = data.examples.facts.get("flip")
-    if config.settings.model.name == "mlp":
-        return (False, "off for mlp, which reads pixels by place")
     if isinstance(stated, bool):
         return (stated, "known of this data set")
     if isinstance(data.recipe, ImageRecipe) and data.recipe.channels == 1:

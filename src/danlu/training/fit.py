@@ -31,7 +31,9 @@ PLAIN_DEFAULTS: dict[str, Any] = {
     "optimizer": "adamw",
     "weight_decay": 0.01,
     "schedule": "one_cycle",
+    "warmup": 0.1,
     "label_smoothing": 0.0,
+    "clip_norm": None,
 }
 
 
@@ -99,7 +101,7 @@ def fit(
                 loss = loss_function(scores, labels)
                 loss.backward()
                 if settings.clip_norm is not None:
-                    nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
+                    nn.utils.clip_grad_norm_(model.parameters(), float(settings.clip_norm))
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
                 if mean is not None:
@@ -153,7 +155,9 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
 class _State:
     """The things that change during training, saved and restored together."""
 
-    def __init__(self, model: nn.Module, optimizer: Any, mean: Any, schedule: Any, stopping: Any, history: list[EpochRow]) -> None:
+    def __init__(
+        self, model: nn.Module, optimizer: Any, mean: Any, schedule: Any, stopping: Any, history: list[EpochRow]
+    ) -> None:
         self.model, self.optimizer, self.mean = model, optimizer, mean
         self.schedule, self.stopping, self.history = schedule, stopping, history
 

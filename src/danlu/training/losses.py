@@ -73,5 +73,3 @@ def _weighted_mean(per_example: Tensor, labels: Tensor, class_weights: Tensor | 
         return per_example.mean()
     weights = class_weights[labels]
     return (per_example * weights).sum() / weights.sum()
-
-

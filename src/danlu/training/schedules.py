@@ -52,7 +52,7 @@ class cosine(Schedule):  # noqa: N801
 
 class warmup_cosine(Schedule):  # noqa: N801
     def __call__(self, step: int) -> float:
-        rising = self.settings.warmup * self.total_steps
+        rising = float(self.settings.warmup) * self.total_steps
         if step < rising:
             return (step + 1) / (rising + 1)
         return _half_cosine((step - rising) / max(1.0, self.total_steps - rising))
@@ -60,7 +60,7 @@ class warmup_cosine(Schedule):  # noqa: N801
 
 class one_cycle(Schedule):  # noqa: N801
     def __call__(self, step: int) -> float:
-        rising = max(1.0, self.settings.warmup * self.total_steps)
+        rising = max(1.0, float(self.settings.warmup) * self.total_steps)
         if step < rising:
             return 1 - (1 - ONE_CYCLE_START) * _half_cosine(step / rising)
         falling = max(1.0, self.total_steps - 1 - rising)

@@ -8,16 +8,18 @@ import io
 import os
 import time
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from danlu.base import log
 from danlu.base.config import Config, read_config
 from danlu.base.errors import ConfigError, DanluError, MachineError
 from danlu.base.files import write_json, write_text
-from danlu.base.machine import available_cores, environment
+from danlu.base.machine import environment
 from danlu.base.runs import Run, create_run, find_run, point_latest, splits_folder
 from danlu.base.settings import DataSettings
 from danlu.data.augment import Augmentation
@@ -36,6 +38,7 @@ from danlu.training.fit import Outcome, fit
 from danlu.training.losses import balanced_weights
 from danlu.training.record import write_record
 from danlu.training.recorder import readable_seconds
+from danlu.training.threads import choose_threads
 
 
 def train(
@@ -62,6 +65,7 @@ def train(
     prepared = prepare(data, checked.settings.data, earlier=_earlier_split(data, checked.settings.data))
     resolved = _resolve(checked, prepared)
     run = create_run(name, f"{_short_name(data)}-{resolved.settings.model.name}")
+    log.say(f"run: {run}")
     _write_start(run, data, resolved, prepared)
     return _train_in(run, resolved, prepared, resumed=False)
 
@@ -114,14 +118,12 @@ def _train_in(run: Run, config: Config, prepared: PreparedData, *, resumed: bool
         f"best: epoch {outcome.best.epoch + 1}, validation accuracy {outcome.best.validation_accuracy:.2%}"
         f" ({outcome.stop_reason}, {readable_seconds(run.status()['seconds'])})"
     )
-    log.say(f"run: {run}")
     return run
 
 
 def _fit(run: Run, config: Config, prepared: PreparedData, *, resumed: bool) -> Outcome:
     training, model_settings = config.settings.training, config.settings.model
     device = choose_device(training.device)
-    torch.set_num_threads(available_cores() if training.threads == "auto" else int(training.threads))
     description = run.model()
     model = build_model(
         model_settings.name,
@@ -131,9 +133,12 @@ def _fit(run: Run, config: Config, prepared: PreparedData, *, resumed: bool) -> 
         initialization=model_settings.initialization,
         seed=training.seed,
     ).to(device)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # convolutions: 10 to 40 % faster
     summary = summarize(model, example_shape(prepared))
-    log.say(f"model: {model_settings.name}, {summary.parameters:,} parameters, {summary.macs / 1e6:,.1f} M multiply-adds an example")
+    size = f"{summary.parameters:,} parameters, {summary.macs / 1e6:,.1f} M multiply-adds an example"
+    log.say(f"model: {model_settings.name}, {size}")
     train_batches, validation_batches = _batches(config, prepared, device)
+    _set_threads(run, config, model, train_batches)
     class_weights = None
     if training.class_weights == "balanced":
         labels = torch.from_numpy(prepared.parts["train"].labels)
@@ -154,6 +159,17 @@ def _fit(run: Run, config: Config, prepared: PreparedData, *, resumed: bool) -> 
         on_epoch=lambda row: run.add_history(row.to_json()),
         unit=prepared.kind,
     )
+
+
+def _set_threads(run: Run, config: Config, model: nn.Module, batches: Batches) -> None:
+    """The threads asked for, or the number that is fastest here, which `config.yaml` then keeps for a resume."""
+    threads = config.settings.training.threads
+    if threads == "auto":
+        threads, reason = choose_threads(model, *next(batches.epoch(0)))
+        log.say(f"  training.threads={threads}   {reason}")
+        config = config.with_chosen({"training.threads": (threads, reason)})
+        write_text(run.config_file, config.to_yaml())
+    torch.set_num_threads(int(threads))
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -178,7 +194,9 @@ def _batches(config: Config, prepared: PreparedData, device: torch.device) -> tu
     part, recipe = prepared.parts["train"], prepared.recipe
     batch_size = int(training.batch_size)
     if "validation" not in prepared.parts:
-        raise ConfigError("there is no validation part", hint="give `data.split` a validation share, such as [0.7,0.1,0.2]")
+        raise ConfigError(
+            "there is no validation part", hint="give `data.split` a validation share, such as [0.7,0.1,0.2]"
+        )
     if isinstance(recipe, ImageRecipe):
         changes = Augmentation(**augmentation.model_dump())
         batches: Batches = ImageBatches(
@@ -211,8 +229,14 @@ def _resolve(config: Config, prepared: PreparedData) -> Config:
     log.say("chosen (`section.key=value` changes it):")
     for key, value, origin in config.rows():
         if origin.startswith("auto: "):
-            log.say(f"  {key}={str(value).lower() if isinstance(value, bool) else value}   {origin.removeprefix('auto: ')}")
+            log.say(f"  {key}={_shown(value)}   {origin.removeprefix('auto: ')}")
     return config
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "off"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _write_start(run: Run, data: str | Path, config: Config, prepared: PreparedData) -> None:
@@ -224,7 +248,7 @@ def _write_start(run: Run, data: str | Path, config: Config, prepared: PreparedD
     run.update(
         state="prepared",
         data=place,
-        started=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        started=datetime.now().astimezone().isoformat(timespec="milliseconds"),
         kind=prepared.kind,
         model=model.name,
         parts={name: len(part) for name, part in prepared.parts.items()},
@@ -258,7 +282,10 @@ def _write_start(run: Run, data: str | Path, config: Config, prepared: PreparedD
 def _split_file(data: str | Path, settings: DataSettings) -> Path:
     place = str(Path(data).resolve()) if Path(data).exists() else f"known:{data}"
     key = f"{place} {settings.split} {settings.split_seed} {settings.group_column}"
-    return splits_folder() / f"{_short_name(data)}-{hashlib.sha256(key.encode('utf-8', 'surrogateescape')).hexdigest()[:12]}.csv"
+    return (
+        splits_folder()
+        / f"{_short_name(data)}-{hashlib.sha256(key.encode('utf-8', 'surrogateescape')).hexdigest()[:12]}.csv"
+    )
 
 
 def _earlier_split(data: str | Path, settings: DataSettings) -> list[ManifestRow]:

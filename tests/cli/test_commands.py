@@ -1,0 +1,237 @@
+"""Every command as a user types it: what stands on stdout, what on stderr, and the exit code."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from danlu.cli.main import COMMANDS, main
+from pictures import write_pictures, write_reviews
+
+Told = tuple[int, str, str]
+Cli = Callable[..., Told]
+QUICK = ["training.epochs=3", "training.threads=1"]
+
+
+@pytest.fixture
+def danlu(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    def call(*words: object, stdin: str | None = None) -> Told:
+        monkeypatch.setattr(sys, "argv", ["danlu", *map(str, words)])
+        if stdin is not None:
+            monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode()), encoding="utf-8"))
+        code = 0
+        try:
+            main()
+        except SystemExit as error:
+            code = int(error.code or 0)
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return code, out, err
+
+    return call
+
+
+def test_two_commands_lead_from_a_folder_to_answers(danlu: Cli, tmp_path: Path) -> None:
+    data = write_pictures(tmp_path / "照片")
+    code, out, err = danlu("train", data, *QUICK)
+    assert code == 0
+    assert out.strip() == str(Path("runs/latest").resolve().relative_to(Path.cwd()))
+    assert "epoch 3/3" in err
+    assert "test part: accuracy" in err
+    code, out, err = danlu("predict", "runs/latest", data / "红" / "000.jpg", data / "blue")
+    assert code == 0
+    lines = out.splitlines()
+    assert len(lines) == 13
+    assert [len(line.split("\t")) for line in lines] == [3] * 13
+    assert err == ""
+
+
+def test_predict_answers_in_json_lines_with_all_probabilities(danlu: Cli, tmp_path: Path) -> None:
+    assert danlu("train", write_reviews(tmp_path / "r.csv"), "training.threads=1")[0] == 0
+    code, out, _ = danlu("predict", "runs/latest", "很快，好吃，味道足", "--json")
+    answer = json.loads(out)
+    assert code == 0
+    assert answer["input"] == "很快，好吃，味道足"
+    assert answer["class"] == "1"
+    assert answer["confidence"] == max(answer["probabilities"].values())
+    assert set(answer["probabilities"]) == {"0", "1"}
+    code, out, _ = danlu("predict", "runs/latest", "-", stdin="难吃\n\n很好吃\n")
+    assert [line.split("\t")[0] for line in out.splitlines()] == ["0", "1"]
+    (tmp_path / "t.txt").write_text("太慢\n满意\n", encoding="utf-8")
+    code, out, _ = danlu("predict", "runs/latest", tmp_path / "t.txt", tmp_path / "r.csv", "--json")
+    assert code == 0
+    assert len(out.splitlines()) == 62
+
+
+def test_unreadable_input_is_told_in_its_line_and_by_exit_code_3(danlu: Cli, tmp_path: Path) -> None:
+    data = write_pictures(tmp_path / "p")
+    assert danlu("train", data, *QUICK)[0] == 0
+    (tmp_path / "bad.jpg").write_bytes(b"")
+    code, out, err = danlu("predict", "runs/latest", tmp_path / "bad.jpg", data / "blue" / "000.jpg")
+    assert code == 3
+    assert out.splitlines()[0].startswith("error\t-\t")
+    assert "is empty (0 bytes)" in out
+    assert out.splitlines()[1].startswith("blue\t")
+    assert "1 of 2 inputs could not be read" in err
+
+
+def test_evaluate_prints_a_table_or_json(danlu: Cli, tmp_path: Path) -> None:
+    assert danlu("train", write_pictures(tmp_path / "p"), *QUICK)[0] == 0
+    code, out, _ = danlu("evaluate", "runs/latest")
+    assert code == 0
+    assert "precision" in out
+    assert "红" in out
+    code, out, _ = danlu("evaluate", "runs/latest", "--json")
+    values = json.loads(out)
+    assert {"accuracy", "accuracy_interval", "log_loss", "per_class", "confusion", "averages"} <= values.keys()
+
+
+def test_runs_lists_finished_and_failed_ones(danlu: Cli, tmp_path: Path) -> None:
+    assert danlu("runs")[2].startswith("no runs below")
+    data = write_pictures(tmp_path / "p")
+    danlu("train", data, *QUICK, "--name", "good")
+    bad = ["training.learning_rate=1e30", "training.optimizer=sgd", "model.name=mlp"]
+    code, _, err = danlu("train", data, *QUICK, *bad, "--name", "bad")
+    assert code == 4
+    assert "ModelError" in err
+    code, out, _ = danlu("runs")
+    assert code == 0
+    assert "finished" in out
+    assert "failed" in out
+    rows = [json.loads(line) for line in danlu("runs", "--json")[1].splitlines()]
+    assert [row["name"] for row in rows] == ["good", "bad"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (["train", "x", "training.learning_rate=1"], 2, "`x` is neither a file, a folder nor a known data set"),
+        (["train", "digit"], 2, "nearest: 'digits'"),
+        (["train", "digits", "training.learing_rate=1"], 2, "unknown key; nearest: 'learning_rate'"),
+        (["train", "digits", "optimizer.learning_rate=1"], 2, "nearest: 'training.learning_rate'"),
+        (["train", "digits", "training.epochs=0"], 2, "expected a whole number of at least 1 or 'auto', got '0'"),
+        (["train", "digits", "epochs=3"], 2, "expected section.key=value"),
+        (["train", "digits", "model.name=resnt"], 2, "no model called 'resnt'"),
+        (["train", "training.epochs=3"], 2, "DATA comes first"),
+        (["train"], 2, "no DATA given"),
+        (["train", "digits", "--resume", "a"], 2, "give nothing else with it"),
+        (["train", "--resume", "nothing"], 2, "no run `nothing`"),
+        (["train", "digits", "--config", "none.yaml"], 2, "no file `none.yaml`"),
+        (["train", "digits", "--nmae", "a"], 2, "--name"),
+        (["train", "digits", "--name", "../a"], 2, "cannot name a run"),
+        (["predict", "nothing", "a.jpg"], 2, "no run `nothing`"),
+        (["evaluate", "nothing"], 2, "no run `nothing`"),
+        (["list", "modles"], 2, "nearest: 'models'"),
+        (["data", "get", "mnst"], 2, "nearest: 'mnist'"),
+        (["trian", "digits"], 2, "nearest: 'train'"),
+    ],
+)  # fmt: skip
+def test_mistake_names_the_fault_and_a_way_out(danlu: Cli, words: list[str], code: int, told: str) -> None:
+    found, out, err = danlu(*words)
+    assert (found, out) == (code, "")
+    assert told in err
+
+
+def test_empty_folder_and_single_class_are_data_errors(danlu: Cli, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    code, _, err = danlu("train", tmp_path / "empty")
+    assert code == 3
+    assert "holds no images" in err
+    one = write_pictures(tmp_path / "one")
+    for name in ("blue", "红"):
+        for path in (one / name).iterdir():
+            path.unlink()
+    code, _, err = danlu("train", one)
+    assert code == 3
+    assert "one class only: `green`" in err
+
+
+def test_config_init_show_and_schema_agree(danlu: Cli, tmp_path: Path) -> None:
+    assert danlu("config", "init")[:2] == (0, "danlu.yaml\n")
+    assert danlu("config", "init")[0] == 2
+    code, out, _ = danlu("config", "show", "--config", "danlu.yaml", "training.epochs=7", "--json")
+    assert code == 0
+    rows = {row["key"]: row for row in map(json.loads, out.splitlines())}
+    assert rows["training.epochs"] == {"key": "training.epochs", "value": 7, "origin": "command line"}
+    assert rows["training.optimizer"]["origin"] == "file danlu.yaml"
+    schema = json.loads(danlu("config", "schema")[1])
+    assert {key.partition(".")[0] for key in rows} == set(schema["properties"])
+
+
+def test_settings_of_a_run_are_shown_with_their_origins(danlu: Cli, tmp_path: Path) -> None:
+    danlu("train", write_pictures(tmp_path / "p"), *QUICK, "--name", "a")
+    out = danlu("config", "show", "--run", "a")[1]
+    assert "epochs: 3  # command line" in out
+    assert "name: vgg_cnn  # auto:" in out
+
+
+def test_everything_that_can_be_named_is_listed(danlu: Cli) -> None:
+    out = danlu("list")[1]
+    for word in ("models:", "sources:", "losses:", "optimizers:", "schedules:", "bilstm", "one_cycle", "muon"):
+        assert word in out
+    assert "model.widths=[256, 128]" in danlu("list", "models", "--options")[1]
+    assert all(json.loads(line)["description"] for line in danlu("list", "--json")[1].splitlines())
+    assert "fashion-mnist" in danlu("data", "list")[1]
+
+
+def test_check_tells_what_the_machine_can_do(danlu: Cli) -> None:
+    code, out, _ = danlu("check", "--json")
+    facts = json.loads(out)
+    assert code == 0
+    assert facts["cores"] >= 1
+    assert any("cpu" in device for device in facts["devices"])
+    assert "GFLOP/s" in danlu("check")[1]
+
+
+def test_quiet_says_nothing_but_data(danlu: Cli, tmp_path: Path) -> None:
+    code, out, err = danlu("--quiet", "train", write_pictures(tmp_path / "p"), *QUICK)
+    assert (code, err) == (0, "")
+    assert out.startswith("runs/") or "/runs/" in out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(danlu: Cli, name: str) -> None:
+    code, out, _ = danlu(name, "--help")
+    assert code == 0
+    assert "Usage: danlu" in out
+
+
+def test_bug_of_ours_is_exit_code_1_with_a_report_file(danlu: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("surprise")
+
+    monkeypatch.setattr("danlu.base.runs.list_runs", broken)
+    code, _, err = danlu("runs")
+    assert code == 1
+    assert "internal error: RuntimeError: surprise" in err
+    report = Path(err.split("`")[1])
+    assert "surprise" in report.read_text(encoding="utf-8")
+    report.unlink()
+
+
+def test_output_is_utf8_whatever_the_locale(tmp_path: Path) -> None:
+    environment = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PATH": "/usr/bin", "DANLU_RUNS": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-m", "danlu", "list", "sources"], capture_output=True, env=environment, check=True
+    )
+    assert "table" in done.stdout.decode("utf-8")
+    done = subprocess.run([sys.executable, "-m", "danlu", "--help"], capture_output=True, env=environment, check=True)
+    assert "丹炉" in done.stdout.decode("utf-8")
+
+
+def test_demo_trains_evaluates_and_predicts(danlu: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    from danlu.training.choose import RECIPES, Recipe
+
+    monkeypatch.setitem(RECIPES, "vgg_cnn", Recipe(1, (2, 2), 64, 2e-3))
+    code, out, err = danlu("demo")
+    assert code == 0
+    accuracy, run = (line.split()[-1] for line in out.splitlines())
+    assert float(accuracy) > 0.5
+    assert (Path(run) / "evaluation.json").exists()
+    assert err.count("  digit ") == 5

@@ -1,0 +1,87 @@
+"""Order, content and size of batches."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from danlu.data.batches import FixedBatches, ImageBatches, TextBatches, as_batches, stream_seed
+from danlu.data.prepare import Part
+from danlu.inputs.images import ImageRecipe, normalize
+
+RECIPE = ImageRecipe(2, 2, 1, mean=(0.25,), std=(0.5,))
+
+
+def images(count: int = 23) -> Part:
+    pixels = np.arange(count, dtype=np.uint8)[:, None, None, None] * np.ones((1, 1, 2, 2), np.uint8)
+    return Part(pixels, np.arange(count), np.arange(count))
+
+
+def texts(count: int = 130) -> Part:
+    rng = np.random.default_rng(0)
+    rows = [[2 + i % 5] * int(rng.integers(1, 30)) for i in range(count)]
+    return Part(rows, np.arange(count), np.arange(count))
+
+
+def labels_of(batches: object, epoch: int) -> list[int]:
+    return [int(n) for _, labels in batches.epoch(epoch) for n in labels]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "batches",
+    [ImageBatches(images(), RECIPE, batch_size=4, seed=7), TextBatches(texts(), batch_size=4, seed=7)],
+    ids=["images", "texts"],
+)
+def test_every_example_comes_once_an_epoch_in_an_order_of_its_own(batches: ImageBatches | TextBatches) -> None:
+    first, again, second = labels_of(batches, 0), labels_of(batches, 0), labels_of(batches, 1)
+    assert sorted(first) == sorted(second) == list(range(len(batches.labels)))
+    assert first == again
+    assert first != second
+    assert sum(1 for _ in batches.epoch(0)) == len(batches)
+
+
+def test_another_seed_gives_another_order() -> None:
+    orders = [labels_of(ImageBatches(images(), RECIPE, batch_size=4, seed=seed), 0) for seed in (1, 2)]
+    assert orders[0] != orders[1]
+
+
+def test_images_are_normalised_by_the_one_formula() -> None:
+    part = images()
+    for inputs, labels in ImageBatches(part, RECIPE, batch_size=5, seed=0).epoch(0):
+        expected = normalize(np.asarray(part.inputs)[labels.numpy()].astype(np.float32), RECIPE)
+        assert np.array_equal(inputs.numpy(), expected)
+
+
+def test_chunks_do_not_change_the_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = ImageBatches(images(), RECIPE, batch_size=4, seed=3)
+    small = ImageBatches(images(), RECIPE, batch_size=4, seed=3)
+    small.chunk = 8
+    for (one, a), (two, b) in zip(whole.epoch(2), small.epoch(2), strict=True):
+        assert torch.equal(one, two)
+        assert torch.equal(a, b)
+
+
+def test_texts_of_similar_length_share_a_batch() -> None:
+    batches = TextBatches(texts(), batch_size=10, seed=0)
+    padding = sum((inputs == 0).sum().item() for inputs, _ in batches.epoch(0))
+    tokens = sum(len(row) for row in texts().inputs)
+    assert padding < 0.2 * tokens
+
+
+def test_fixed_batches_give_their_order_and_never_change() -> None:
+    batches = FixedBatches(texts(), None, batch_size=16)
+    assert labels_of(batches, 0) == labels_of(batches, 1) == batches.order.tolist()
+
+
+def test_iterable_of_pairs_is_a_source_of_batches() -> None:
+    pairs = [(torch.zeros(2, 3), torch.tensor([0, 1]))]
+    assert labels_of(as_batches(pairs), 0) == [0, 1]
+    own = FixedBatches(images(), RECIPE)
+    assert as_batches(own) is own
+
+
+def test_stream_seeds_differ_by_seed_epoch_and_purpose() -> None:
+    seeds = {stream_seed(s, e, p) for s in range(3) for e in range(3) for p in ("order", "augmentation")}
+    assert len(seeds) == 18
+    assert stream_seed(0, 0, "order") == stream_seed(0, 0, "order")

@@ -1,0 +1,124 @@
+"""One preprocessing: the same answer by path, bytes, picture or array, alone or in a batch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import danlu
+from danlu.base.files import write_json
+from danlu.base.settings import DataSettings
+from danlu.data.prepare import prepare
+from danlu.training.checkpoints import Checkpoints
+from pictures import write_pictures, write_reviews
+
+QUICK = {"training.epochs": 4, "training.threads": 1}
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    return write_pictures(tmp_path / "p")
+
+
+@pytest.fixture
+def trained(pictures: Path) -> danlu.Run:
+    return danlu.train(pictures, QUICK)
+
+
+def test_answer_is_the_same_by_path_bytes_picture_and_array(trained: danlu.Run, pictures: Path) -> None:
+    path = pictures / "blue" / "000.jpg"
+    image = Image.open(path)
+    answers = danlu.load(trained).predict([path, str(path), path.read_bytes(), image, np.asarray(image)])
+    first = answers[0].probabilities
+    assert list(first) == sorted(first, key=lambda name: -first[name])
+    assert sum(first.values()) == pytest.approx(1)
+    for answer in answers[1:]:
+        assert answer.probabilities == pytest.approx(first, abs=1e-6)
+
+
+def test_answer_does_not_depend_on_the_batch(trained: danlu.Run, pictures: Path) -> None:
+    paths = sorted(pictures.rglob("*.jpg"))
+    predictor = danlu.load(trained)
+    for path, together in zip(paths, predictor.predict(paths), strict=True):
+        assert predictor.predict(path)[0].probabilities == pytest.approx(together.probabilities, abs=1e-5)
+
+
+def test_model_sees_in_prediction_the_pixels_it_was_trained_on(trained: danlu.Run, pictures: Path) -> None:
+    prepared = prepare(pictures, DataSettings())
+    predictor = danlu.load(trained)
+    for part in prepared.parts.values():
+        for pixels, index in zip(part.inputs, part.indices, strict=True):
+            key = prepared.examples.keys[index]
+            assert np.array_equal(predictor._read(pictures / key), pixels)
+
+
+def test_unreadable_input_has_an_error_and_harms_no_other(trained: danlu.Run, pictures: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.png"
+    bad.write_text("<html>")
+    good = pictures / "green" / "000.jpg"
+    answers = danlu.load(trained).predict([good, bad, tmp_path / "none.jpg", 7, good])
+    assert [answer.error is None for answer in answers] == [True, False, False, False, True]
+    assert answers[1].error == "is not an image (a web page); read are JPEG, PNG, WebP, BMP, GIF"
+    assert answers[2].error == "no such file"
+    assert answers[3].error == "is not an image but int"
+    assert answers[0].probabilities == answers[4].probabilities
+
+
+def test_texts_are_answered(tmp_path: Path) -> None:
+    run = danlu.train(write_reviews(tmp_path / "r.csv"), {"training.threads": 1})
+    answers = danlu.load(run).predict(["很好吃，味道足", "太慢，凉了", "", "\u200b", 5])
+    assert [answer.label for answer in answers] == ["1", "0", None, None, None]
+    assert answers[2].error == "is empty"
+    assert answers[3].error == "holds nothing but blanks or invisible characters"
+    assert danlu.load(run).predict("难吃")[0].label == "0"
+
+
+@pytest.mark.parametrize(
+    "text", ["\ud800 很好吃", "很好吃" * 100_000, "很\x00好\u202e吃", "<pad><unk>", "😀", "a" * 3_000_000]
+)
+def test_odd_texts_are_answered_without_a_fault(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    answer = danlu.load(text_run(tmp_path_factory)).predict([text])[0]
+    assert answer.error is None
+    assert sum(answer.probabilities.values()) == pytest.approx(1)
+
+
+_text_run: list[danlu.Run] = []
+
+
+def text_run(factory: pytest.TempPathFactory) -> danlu.Run:
+    if not _text_run:
+        folder = factory.mktemp("texts")
+        run = danlu.train(write_reviews(folder / "r.csv"), {"training.threads": 1, "training.epochs": 1})
+        _text_run.append(danlu.Run(run.folder.resolve()))
+    return _text_run[0]
+
+
+def test_no_such_run_names_the_nearest(trained: danlu.Run) -> None:
+    with pytest.raises(danlu.ConfigError, match=f"nearest: '{trained.name}'"):
+        danlu.load(trained.name[:-1])
+
+
+def test_weights_of_another_architecture_are_refused_by_name(trained: danlu.Run) -> None:
+    description = json.loads(trained.model_file.read_text(encoding="utf-8"))
+    description["options"]["hidden_size"] = 99
+    write_json(trained.model_file, description)
+    with pytest.raises(danlu.ModelError, match=r"do not fit its architecture: .*weight"):
+        danlu.load(trained)
+
+
+def test_weights_with_nan_are_refused(trained: danlu.Run) -> None:
+    from danlu.training.checkpoints import Checkpoint, load_checkpoint
+
+    weights = load_checkpoint(trained.checkpoints_folder, "best").tensors
+    name = next(iter(weights))
+    weights[name] = torch.full_like(weights[name], float("nan"))
+    keeper = Checkpoints(trained.checkpoints_folder)
+    keeper.keep_best(weights, {"epoch": 0})
+    keeper.save(Checkpoint(weights, {"epoch": 0}))
+    with pytest.raises(danlu.ModelError, match=f"hold NaN or infinity: {name}"):
+        danlu.load(trained)

@@ -1,0 +1,213 @@
+"""The verb `train` on real files, from reading to the run folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+import danlu
+from danlu.base.config import read_config
+from danlu.base.errors import ConfigError, DataError, MachineError
+from danlu.base.runs import find_run
+from danlu.data.split import read_manifest
+from danlu.training import train as module
+from danlu.training.checkpoints import load_checkpoint
+from danlu.training.threads import choose_threads
+from pictures import COLORS, write_pictures, write_reviews
+
+QUICK = {"training.epochs": 4, "training.threads": 1}
+
+
+def test_folder_of_pictures_becomes_a_run_with_all_its_files(tmp_path: Path) -> None:
+    run = danlu.train(write_pictures(tmp_path / "照片"), QUICK)
+    assert sorted(p.name for p in run.folder.iterdir()) == [
+        "checkpoints",
+        "config.yaml",
+        "history.jsonl",
+        "manifest.csv",
+        "model.json",
+        "record.md",
+        "run.json",
+    ]
+    assert run.model()["classes"] == ["blue", "green", "红"]
+    assert run.status()["state"] == "finished"
+    assert [row["epoch"] for row in run.history()] == [0, 1, 2, 3]
+    assert find_run("runs/latest").name == run.name
+    assert "验" not in run.record_file.read_text(encoding="utf-8")
+    assert "## Observations" in run.record_file.read_text(encoding="utf-8")
+
+
+def test_every_auto_value_is_chosen_and_its_reason_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = danlu.train(write_pictures(tmp_path / "p"), QUICK)
+    text = run.config_file.read_text(encoding="utf-8")
+    assert ": auto" not in text.replace("  source: auto\n", "").replace("delimiter: auto", "").replace(
+        "encoding: auto", ""
+    ).replace("tokens: auto", "").replace("max_length: auto", "").replace("device: auto", "")
+    assert "name: vgg_cnn  # auto: 24 train images of 16 pixels" in text
+    assert "epochs: 4  # settings" in text
+    told = capsys.readouterr().err
+    assert "model.name=vgg_cnn   24 train images" in told
+    assert "data.color=rgb   images have colour" in told
+
+
+def test_resolved_configuration_of_a_run_reads_back_to_the_same_settings(tmp_path: Path) -> None:
+    run = danlu.train(write_pictures(tmp_path / "p"), QUICK)
+    config = read_config(run.config_file)
+    assert config.settings.model.name == "vgg_cnn"
+    assert read_config(settings=config.settings.model_dump()).settings == config.settings
+    original = [line.split("  #")[0] for line in run.config_file.read_text(encoding="utf-8").splitlines()]
+    assert [line.split("  #")[0] for line in config.to_yaml().splitlines()] == original
+
+
+def test_equal_seeds_give_equal_weights_and_another_seed_others(tmp_path: Path) -> None:
+    data = write_pictures(tmp_path / "p")
+    runs = [danlu.train(data, {**QUICK, "training.seed": seed}, name=f"r{i}") for i, seed in enumerate((0, 0, 1))]
+    one, two, three = (load_checkpoint(run.checkpoints_folder, "best").tensors for run in runs)
+    assert all(torch.equal(one[key], two[key]) for key in one)
+    assert not all(torch.equal(one[key], three[key]) for key in one)
+
+
+def test_table_of_reviews_trains_the_text_model(tmp_path: Path) -> None:
+    run = danlu.train(write_reviews(tmp_path / "评论.csv"), {"training.threads": 1})
+    assert run.model()["name"] == "ngrams"
+    assert run.model()["preprocessing"]["tokens"] == "characters"
+    assert run.status()["best"]["validation_accuracy"] == 1
+
+
+def test_interrupted_run_resumes_to_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = write_pictures(tmp_path / "p")
+    whole = danlu.train(data, QUICK, name="whole")
+    from danlu.base.runs import Run
+
+    add = Run.add_history
+
+    def cut(self: Run, row: dict[str, object]) -> None:
+        add(self, row)
+        if row["epoch"] == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("danlu.training.checkpoints.Checkpoints.is_due", lambda self: True)
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "add_history", cut)
+        with pytest.raises(KeyboardInterrupt):
+            danlu.train(data, QUICK, name="cut")
+    broken = find_run("cut")
+    assert broken.status()["state"] == "interrupted"
+    assert f"danlu train --resume {broken}" in broken.record_file.read_text(encoding="utf-8")
+    resumed = module.resume("cut")
+    assert resumed.status()["state"] == "finished"
+    assert [row["epoch"] for row in resumed.history()] == [0, 1, 2, 3]
+    one = load_checkpoint(whole.checkpoints_folder, "latest").tensors
+    two = load_checkpoint(resumed.checkpoints_folder, "latest").tensors
+    assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+def test_resume_refuses_data_that_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = write_pictures(tmp_path / "p")
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "fit", stop)
+        with pytest.raises(KeyboardInterrupt):
+            danlu.train(data, QUICK, name="cut")
+    (data / "blue" / "000.jpg").unlink()
+    with pytest.raises(ConfigError, match="is not what it was when"):
+        module.resume("cut")
+
+
+def test_finished_run_is_not_resumed(tmp_path: Path) -> None:
+    run = danlu.train(write_pictures(tmp_path / "p"), QUICK)
+    with pytest.raises(ConfigError, match="is finished"):
+        module.resume(run.folder)
+
+
+def test_taken_name_offers_the_resume_line(tmp_path: Path) -> None:
+    data = write_pictures(tmp_path / "p")
+    danlu.train(data, QUICK, name="a")
+    with pytest.raises(ConfigError, match=r"the run `.*a` exists already[\s\S]*danlu train --resume"):
+        danlu.train(data, QUICK, name="a")
+
+
+def test_examples_keep_their_part_when_data_grows(tmp_path: Path) -> None:
+    data = write_pictures(tmp_path / "p")
+    first = {row.key: row.part for row in read_manifest(danlu.train(data, QUICK).manifest_file)}
+    for name in COLORS:
+        Image.new("RGB", (16, 16), (1, 2, len(name))).save(data / name / "zzz.png")
+        (data / name / "new.jpg").write_bytes((data / name / "001.jpg").read_bytes() + b"\0")
+    second = {row.key: row.part for row in read_manifest(danlu.train(data, QUICK).manifest_file)}
+    assert len(second) == len(first) + 6
+    assert {key: second[key] for key in first} == first
+
+
+def test_truncated_jpeg_stops_the_run_before_it_starts_and_can_be_skipped(tmp_path: Path) -> None:
+    data = write_pictures(tmp_path / "p")
+    broken = data / "green" / "003.jpg"
+    broken.write_bytes(broken.read_bytes()[:200])
+    with pytest.raises(DataError, match=r"1 of 36 examples .*`green/003\.jpg` \(ends after 200 bytes\)") as caught:
+        danlu.train(data, QUICK)
+    assert "data.unreadable=skip" in str(caught.value)
+    assert not Path("runs").exists()
+    run = danlu.train(data, {**QUICK, "data.unreadable": "skip"})
+    assert run.unreadable_file.read_text(encoding="utf-8") == "key,reason\ngreen/003.jpg,ends after 200 bytes\n"
+    assert any("left out: 1 of 36" in note for note in run.status()["notes"])
+    assert len(read_manifest(run.manifest_file)) == 35
+
+
+def test_failed_run_keeps_a_record_with_its_reason(tmp_path: Path) -> None:
+    with pytest.raises(danlu.ModelError, match=r"became (nan|inf)"):
+        danlu.train(
+            write_pictures(tmp_path / "p"),
+            {**QUICK, "training.learning_rate": 1e30, "training.optimizer": "sgd", "model.name": "mlp"},
+            name="bad",
+        )
+    run = find_run("bad")
+    assert run.status()["state"] == "failed"
+    assert "training loss became" in run.record_file.read_text(encoding="utf-8")
+
+
+def test_all_unknown_names_are_told_before_data_is_read() -> None:
+    with pytest.raises(ConfigError, match="2 problems") as caught:
+        danlu.train("nowhere/", {"model.name": "vgg_cn", "training.optimizer": "adm"})
+    assert "nearest: 'vgg_cnn'" in str(caught.value)
+    assert "nearest: 'adam'" in str(caught.value)
+
+
+def test_device_that_is_not_there_is_an_error_not_a_fall_back(tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    with pytest.raises(MachineError, match=r"training\.device=cuda"):
+        danlu.train(write_pictures(tmp_path / "p"), {**QUICK, "training.device": "cuda"})
+
+
+def test_text_model_for_pictures_is_refused_with_fitting_ones(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"`bilstm` does not read images[\s\S]*mlp"):
+        danlu.train(write_pictures(tmp_path / "p"), {"model.name": "bilstm"})
+
+
+def test_model_options_of_the_user_win_over_danlus(tmp_path: Path) -> None:
+    run = danlu.train(write_pictures(tmp_path / "p"), {**QUICK, "model.dropout": 0.0})
+    assert run.model()["options"]["dropout"] == 0
+    assert run.model()["options"]["feature_dropout"] == 0.1
+
+
+def test_history_is_json_lines(tmp_path: Path) -> None:
+    run = danlu.train(write_pictures(tmp_path / "p"), QUICK)
+    rows = [json.loads(line) for line in run.history_file.read_text().splitlines()]
+    assert {"epoch", "train_loss", "validation_accuracy", "learning_rate", "seconds"} <= rows[0].keys()
+    assert sum(row["is_best"] for row in rows) >= 1
+
+
+def test_threads_are_chosen_by_measurement_and_the_model_is_left_as_it_was() -> None:
+    model = torch.nn.Linear(4, 2)
+    before = model.weight.detach().clone()
+    threads, reason = choose_threads(model, torch.randn(8, 4), torch.zeros(8, dtype=torch.int64))
+    assert threads >= 1
+    assert "measured now" in reason or reason == "one core"
+    assert torch.equal(model.weight, before)
+    assert model.weight.grad is None
