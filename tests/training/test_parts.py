@@ -168,7 +168,7 @@ def test_stopping_waits_for_its_patience_and_says_why() -> None:
 
 
 def test_equal_accuracy_is_decided_by_the_lower_loss() -> None:
-    stopping = Stopping(settings())
+    stopping = Stopping(settings(best_by="validation_accuracy"))
     assert stopping.is_best(row(0, 0.5, 0.9))
     assert not stopping.is_best(row(1, 0.6, 0.9))
     assert stopping.is_best(row(2, 0.4, 0.9))

@@ -80,7 +80,8 @@ def test_table_of_reviews_trains_the_text_model(tmp_path: Path) -> None:
 
 def test_interrupted_run_resumes_to_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = write_pictures(tmp_path / "p")
-    whole = danlu.train(data, QUICK, name="whole")
+    settings = {**QUICK, "augmentation.crop": 2, "augmentation.flip": True}
+    whole = danlu.train(data, settings, name="whole")
     from danlu.base.runs import Run
 
     add = Run.add_history
@@ -94,7 +95,7 @@ def test_interrupted_run_resumes_to_the_same_weights(tmp_path: Path, monkeypatch
     with monkeypatch.context() as patch:
         patch.setattr(Run, "add_history", cut)
         with pytest.raises(KeyboardInterrupt):
-            danlu.train(data, QUICK, name="cut")
+            danlu.train(data, settings, name="cut")
     broken = find_run("cut")
     assert broken.status()["state"] == "interrupted"
     assert f"danlu train --resume {broken}" in broken.record_file.read_text(encoding="utf-8")

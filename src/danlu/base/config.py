@@ -117,12 +117,20 @@ def _collect(
     tree: Mapping[str, Any], origin: str, collected: dict[str, tuple[Any, str]], problems: list[tuple[str, str]]
 ) -> None:
     """Flatten `{"training": {"epochs": 3}}` and `{"training.epochs": 3}` alike into dotted keys."""
+    seen: set[str] = set()
+
+    def put(key: str, value: Any) -> None:
+        if key in seen:
+            problems.append((key, f"stands twice, once with a dot and once below `{key.partition('.')[0]}:`"))
+        seen.add(key)
+        collected[key] = (value, origin)
+
     for key, value in tree.items():
         if isinstance(value, Mapping):
             for name, inner in value.items():
-                collected[f"{key}.{name}"] = (inner, origin)
+                put(f"{key}.{name}", inner)
         elif "." in str(key):
-            collected[str(key)] = (value, origin)
+            put(str(key), value)
         elif value is not None and value != "":
             problems.append((str(key), _unknown_key(str(key)) or f"expected keys below `{key}:`, got {value!r}"))
         elif unknown := _unknown_key(str(key)):
@@ -239,17 +247,19 @@ def _parse_scalar(text: str, problems: list[tuple[str, str]], key: str) -> Any:
 
 
 def _read_yaml(path: Path) -> Mapping[str, Any]:
-    if path.is_dir():
-        raise ConfigError(f"`{path}` is a folder, expected a YAML file", hint="`danlu config init FILE` writes one")
     try:
+        if path.is_dir():
+            raise ConfigError(f"`{path}` is a folder, expected a YAML file", hint="`danlu config init FILE` writes one")
         with open(path, "rb") as file:
             raw = file.read(SIZE_LIMIT_BYTES + 1)
     except FileNotFoundError:
         raise ConfigError(f"no file `{path}`", hint="`danlu config init FILE` writes one") from None
-    except OSError as error:
-        raise ConfigError(f"cannot read `{path}`: {error.strerror}") from error
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read `{path}`: {getattr(error, 'strerror', None) or error}") from error
     if len(raw) > SIZE_LIMIT_BYTES:
-        raise ConfigError(f"`{path}` is larger than {SIZE_LIMIT_BYTES:,} bytes; a configuration is a short text")
+        raise ConfigError(
+            f"`{path}` is larger than {SIZE_LIMIT_BYTES:,} bytes; a configuration is a short text", hint=HINT
+        )
     try:
         tree = _load_yaml(raw.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
@@ -318,5 +328,10 @@ def _yaml_value(value: Any) -> str:
         return "[" + ", ".join(_yaml_value(v) for v in value) + "]"
     if isinstance(value, str):
         is_plain = value.isidentifier() and value.isascii()
-        return value if is_plain else json.dumps(value, ensure_ascii=False)
+        if is_plain:
+            return value
+        # YAML allows fewer signs than JSON as they are, and reads no surrogate pairs: name the others by number.
+        return "".join(
+            sign if sign.isprintable() else f"\\U{ord(sign):08x}" for sign in json.dumps(value, ensure_ascii=False)
+        )
     return json.dumps(value)

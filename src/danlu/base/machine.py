@@ -25,6 +25,18 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def spin_briefly() -> None:
+    """Let idle processor threads spin for some 50 µs and then sleep; call before PyTorch is imported, and only in a
+    process of our own.
+
+    GNU OpenMP's default is to spin for milliseconds, which on a machine busy with other work makes steps many times
+    slower; never to spin makes small steps twice as slow (figures: docs/LOG.md, 2026-11-21). What the user has set
+    stays.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+
+
 def memory_bytes() -> tuple[int, int]:
     """(total, available) memory in bytes; (0, 0) where the system does not tell."""
     try:

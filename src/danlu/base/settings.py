@@ -157,7 +157,7 @@ class TrainingSettings(Section):
         0, description="decay a step of the running mean of weights that is evaluated and kept; 0 is off"
     )
     best_by: Literal["validation_loss", "validation_accuracy"] = Field(
-        "validation_accuracy", description="what the kept checkpoint is best at"
+        "validation_loss", description="what the kept checkpoint is best at; the loss tells close epochs apart sooner"
     )
     patience: Annotated[Annotated[int, Field(ge=1), Number] | None, Optional_] = Field(
         None, description="stop after this many epochs without a better `best_by`; empty is off"

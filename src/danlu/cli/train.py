@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from danlu.base.errors import ConfigError
+from danlu.base.machine import spin_briefly
 
 
 @click.command()
@@ -25,6 +26,7 @@ def command(
     danlu train reviews.csv model.name=bilstm
     danlu train fashion-mnist model.name=mlp training.epochs=5
     """
+    spin_briefly()
     from danlu.cli.evaluate import print_evaluation
     from danlu.evaluation.evaluate import evaluate
     from danlu.training.train import resume as resume_run

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,6 +23,7 @@ from danlu.sources.examples import Examples, Problem
 
 FORMAT = 1
 BATCH_FILES = 64
+SECONDS_WORTH_A_THREAD = 0.001
 
 
 @dataclass(frozen=True)
@@ -45,10 +48,12 @@ def look_at_headers(examples: Examples, sample: int = 500) -> list[ImageHeader]:
         if isinstance(item, np.ndarray):
             headers.append(ImageHeader(item.shape[1], item.shape[0], item.ndim == 2 or item.shape[2] == 1))
             break  # an array has one shape
-        try:
-            headers.append(read_header(read_file(str(item))))
-        except UnreadableItem:
-            continue
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of odd metadata that changes no pixel
+            try:
+                headers.append(read_header(read_file(str(item))))
+            except UnreadableItem:
+                continue
     return headers
 
 
@@ -60,7 +65,7 @@ def decode_examples(examples: Examples, recipe: ImageRecipe, *, use_cache: bool 
     folder = cache_folder() / "images" if use_cache else None
     stamps = [_stamp(path) for path in paths]
     name = _cache_name(paths, stamps, recipe)
-    if folder is not None and (cached := _read_cache(folder / name, len(paths))) is not None:
+    if folder is not None and (cached := _read_cache(folder / name, len(paths), recipe)) is not None:
         return cached
     decoded = _decode_files(examples.keys, paths, recipe)
     if folder is not None and not decoded.problems:
@@ -79,12 +84,16 @@ def _from_array(items: np.ndarray, recipe: ImageRecipe) -> DecodedImages:
 
 
 def _decode_files(keys: Sequence[str], paths: Sequence[Path], recipe: ImageRecipe) -> DecodedImages:
-    """All files by a pool of threads: Pillow decodes without holding Python's lock."""
+    """All files; by a pool of threads when an image takes long enough.
+
+    Pillow decodes without Python's lock, but for small files the work around it holds the lock, and threads that wait
+    for it made 32 × 32 JPEGs take twice as long as one thread does. The first files decide.
+    """
     pixels = np.empty((len(paths), *recipe.shape), dtype=np.uint8)
     hashes: list[str] = [""] * len(paths)
     reasons: dict[int, str] = {}
 
-    def work(start: int) -> int:
+    def work(start: int) -> None:
         for index in range(start, min(start + BATCH_FILES, len(paths))):
             try:
                 data = read_file(paths[index])
@@ -92,11 +101,20 @@ def _decode_files(keys: Sequence[str], paths: Sequence[Path], recipe: ImageRecip
                 pixels[index] = decode_image(data, recipe)
             except UnreadableItem as error:
                 reasons[index] = error.message
-        return min(BATCH_FILES, len(paths) - start)
 
-    with ThreadPoolExecutor(max_workers=available_cores()) as pool:
-        for _ in pool.map(work, range(0, len(paths), BATCH_FILES)):
-            pass
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of odd metadata that changes no pixel
+        started = time.perf_counter()
+        work(0)
+        seconds_each = (time.perf_counter() - started) / max(1, min(BATCH_FILES, len(paths)))
+        rest = range(BATCH_FILES, len(paths), BATCH_FILES)
+        if seconds_each < SECONDS_WORTH_A_THREAD:
+            for start in rest:
+                work(start)
+        else:
+            with ThreadPoolExecutor(max_workers=available_cores()) as pool:
+                for _ in pool.map(work, rest):
+                    pass
     kept = np.array([index for index in range(len(paths)) if index not in reasons], dtype=np.int64)
     problems = tuple(Problem(keys[index], reasons[index]) for index in sorted(reasons))
     return DecodedImages(
@@ -120,17 +138,17 @@ def _cache_name(paths: Sequence[Path], stamps: Sequence[tuple[int, int]], recipe
     return digest.hexdigest()[:32]
 
 
-def _read_cache(base: Path, count: int) -> DecodedImages | None:
+def _read_cache(base: Path, count: int, recipe: ImageRecipe) -> DecodedImages | None:
     array, index = base.with_suffix(".npy"), base.with_suffix(".json")
     try:
         hashes = json.loads(index.read_text(encoding="utf-8"))["hashes"]
         pixels = np.load(array, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
+        if pixels.shape != (count, *recipe.shape) or pixels.dtype != np.uint8 or len(hashes) != count:
+            raise ValueError(f"it holds {pixels.dtype} of the shape {pixels.shape} and {len(hashes)} hashes")
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, EOFError, KeyError, TypeError) as error:
         log.say(f"the image cache `{array}` is damaged ({error}); decoding again")
-        return None
-    if len(hashes) != count or len(pixels) != count:
         return None
     return DecodedImages(np.array(pixels), np.arange(count), tuple(hashes), (), from_cache=True)
 

@@ -72,6 +72,8 @@ def split_examples(
     open_ = np.flatnonzero((given == "") | (given == "train")) if stated else np.arange(len(examples))
     known = {row.sha256: row.part for row in earlier if row.part in targets}
     placed: np.ndarray = np.array([known.get(hashes[int(i)][:HASH_LETTERS], "") for i in open_], dtype=object)
+    part_of_unit = {units[i]: part for i, part in zip(open_, placed, strict=True) if part}
+    placed = np.array([p or part_of_unit.get(units[i], "") for i, p in zip(open_, placed, strict=True)], dtype=object)
     if (placed != "").any():
         notes.append(f"{int((placed != '').sum()):,} examples stay in the part an earlier run gave them")
     part_of[open_] = placed
@@ -85,7 +87,9 @@ def split_examples(
 
 def write_manifest(path: Path, rows: Sequence[ManifestRow]) -> None:
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
+    # Python before 3.13 leaves a carriage return unquoted, and a file name may hold one.
+    odd = any("\r" in row.key + row.label for row in rows)
+    writer = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_ALL if odd else csv.QUOTE_MINIMAL)
     writer.writerow(HEADER)
     writer.writerows((row.key, row.label, row.part, row.sha256) for row in rows)
     write_text(path, out.getvalue())

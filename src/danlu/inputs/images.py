@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-import warnings
+import os
+import stat
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +18,17 @@ from danlu.base.errors import UnreadableItem
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
 PIXEL_LIMIT = 50_000_000
+SIGNATURES = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG", b"GIF87a": "GIF", b"GIF89a": "GIF"}
+# EXIF 2.32, tag 0x0112: how the stored pixels must be turned to stand upright.
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 Image.MAX_IMAGE_PIXELS = None  # the limit is ours, checked from the header before any pixel is decoded
 
 
@@ -62,9 +74,12 @@ def read_file(path: str | Path) -> bytes:
     if text.startswith(("http://", "https://", "data:")):
         raise UnreadableItem("is an address, not a file; danlu fetches nothing")
     try:
-        if not Path(path).is_file():
-            raise UnreadableItem("no such file" if not Path(path).exists() else "is not a regular file")
-        return Path(path).read_bytes()
+        if not stat.S_ISREG(os.stat(text).st_mode):  # a pipe would wait for ever
+            raise UnreadableItem("is not a regular file")
+        with open(text, "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        raise UnreadableItem("no such file") from None
     except (OSError, ValueError) as error:
         raise UnreadableItem(f"cannot be opened ({getattr(error, 'strerror', None) or error})") from error
 
@@ -72,7 +87,9 @@ def read_file(path: str | Path) -> bytes:
 def read_header(data: bytes) -> ImageHeader:
     """Size and colour from the header alone. Raises `UnreadableItem`."""
     with _open(data) as image:
-        swaps = image.getexif().get(0x0112, 1) in (5, 6, 7, 8) if image.format in ("JPEG", "WEBP", "PNG") else False
+        # Pillow would decode a whole PNG to look for EXIF behind its pixels.
+        is_known = image.format != "PNG" or "exif" in image.info
+        swaps = is_known and _orientation(image) in (5, 6, 7, 8)
         width, height = (image.height, image.width) if swaps else image.size
         return ImageHeader(width, height, image.mode in ("1", "L", "LA", "I;16", "I"))
 
@@ -88,7 +105,8 @@ def decode_image(data: bytes, recipe: ImageRecipe) -> np.ndarray:
             if image.format == "JPEG":
                 image.draft("L" if recipe.channels == 1 else "RGB", _draft_size(image, recipe))
             image.load()
-            upright = ImageOps.exif_transpose(image)
+            turn = TURNS.get(_orientation(image))
+            upright = image if turn is None else image.transpose(turn)
             return _to_array(_resized(_in_mode(upright, recipe.channels), recipe))
         except UnreadableItem:
             raise
@@ -100,6 +118,8 @@ def fit_pixels(pixels: np.ndarray, recipe: ImageRecipe) -> np.ndarray:
     """An image that is already an array — (H, W) or (H, W, channels) uint8 — by the same rules as a file."""
     if pixels.dtype != np.uint8:
         raise UnreadableItem(f"expected uint8 pixels (0 to 255), got {pixels.dtype}")
+    if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and not 1 <= pixels.shape[2] <= 4) or not pixels.size:
+        raise UnreadableItem(f"expected pixels as (height, width) or (height, width, channels), got {pixels.shape}")
     gray = pixels.ndim == 2 or pixels.shape[2] == 1
     if pixels.shape[:2] == (recipe.height, recipe.width) and (1 if gray else pixels.shape[2]) == recipe.channels:
         return np.ascontiguousarray(pixels.reshape(*pixels.shape[:2], -1).transpose(2, 0, 1))
@@ -110,28 +130,33 @@ def fit_pixels(pixels: np.ndarray, recipe: ImageRecipe) -> np.ndarray:
 def normalize(pixels: Any, recipe: ImageRecipe) -> Any:
     """(…, channels, height, width) float32 pixels of 0–255 → (x / 255 − mean) / std.
 
-    Written with `*` and `+` only, so that the same line serves numpy arrays and torch tensors.
+    Multiplied and added in place only, so that the same lines serve numpy arrays and torch tensors.
 
     >>> recipe = ImageRecipe(1, 2, 1, mean=(0.5,), std=(0.25,))
     >>> normalize(np.array([[[0.0, 255.0]]], dtype=np.float32), recipe).tolist()
     [[[-2.0, 2.0]]]
     """
-    if len(set(zip(recipe.mean, recipe.std, strict=True))) == 1:
-        return pixels * (1 / (255 * recipe.std[0])) + (-recipe.mean[0] / recipe.std[0])
-    out = pixels * 1.0
-    for channel, (mean, std) in enumerate(zip(recipe.mean, recipe.std, strict=True)):
-        out[..., channel, :, :] = pixels[..., channel, :, :] * (1 / (255 * std)) + (-mean / std)
+    constants = getattr(pixels, "new_tensor", _float32)
+    scale = [[[1 / (255 * std)]] for std in recipe.std]
+    shift = [[[-mean / std]] for mean, std in zip(recipe.mean, recipe.std, strict=True)]
+    out = pixels * constants(scale)
+    out += constants(shift)
     return out
+
+
+def _float32(values: Any) -> np.ndarray:
+    return np.asarray(values, dtype=np.float32)
 
 
 def _open(data: bytes) -> Image.Image:
     if not data:
         raise UnreadableItem("is empty (0 bytes)")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of odd metadata that changes no pixel
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
+        started = next((name for start, name in SIGNATURES.items() if data.startswith(start)), None)
+        if started:
+            raise UnreadableItem(f"starts as {started}, but its header is damaged or cut off") from None
         raise UnreadableItem(f"is not an image ({_looks_like(data)}); read are JPEG, PNG, WebP, BMP, GIF") from None
     except Exception as error:
         raise UnreadableItem(_broken(data, error)) from error
@@ -157,9 +182,18 @@ def _looks_like(data: bytes) -> str:
 
 def _broken(data: bytes, error: Exception) -> str:
     text = str(error).lower()
-    if "truncated" in text or "end of" in text or isinstance(error, EOFError):
+    is_short_webp = data[:4] == b"RIFF" and len(data) < 8 + int.from_bytes(data[4:8], "little")
+    if "truncated" in text or "end of" in text or isinstance(error, EOFError) or is_short_webp:
         return f"ends after {len(data):,} bytes"
     return f"is damaged ({type(error).__name__}: {error})"
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1 where it is missing or cannot be read."""
+    try:
+        return int(image.getexif().get(0x0112, 1))
+    except Exception:  # damaged metadata must not cost an image whose pixels are whole
+        return 1
 
 
 def _draft_size(image: Image.Image, recipe: ImageRecipe) -> tuple[int, int]:

@@ -103,6 +103,8 @@ def pad_rows(rows: Sequence[Sequence[int]]) -> np.ndarray:
     """Rows of unequal length as one (rows, longest) int64 array, 0 at the end."""
     lengths = np.fromiter((len(row) for row in rows), dtype=np.int64, count=len(rows))
     padded = np.zeros((len(rows), int(lengths.max(initial=1))), dtype=np.int64)
+    if not rows:
+        return padded
     padded[np.arange(padded.shape[1]) < lengths[:, None]] = np.concatenate([np.asarray(row, np.int64) for row in rows])
     return padded
 

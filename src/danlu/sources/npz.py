@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,12 +31,7 @@ LAYOUTS = (
 def read(place: str | Path, settings: DataSettings | None = None) -> Examples:
     """Arrays by name: `x_train, y_train[, x_val, y_val][, x_test, y_test]`, `train_images, …`, or `images, labels`."""
     path = Path(place)
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name.lower(): file[name] for name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
-        told = "holds Python objects (pickle), which are never loaded" if "pickle" in str(error).lower() else str(error)
-        raise DataError(f"`{path}` cannot be read: {told}") from error
+    arrays = _arrays(path)
     layout = next((rows for rows in LAYOUTS if rows[0][1] in arrays and rows[0][2] in arrays), None)
     if layout is None:
         raise DataError(
@@ -54,6 +50,9 @@ def read(place: str | Path, settings: DataSettings | None = None) -> Examples:
         names += [str(value) for value in labels.reshape(-1).tolist()]
         keys += [f"{image_name}/{i:05d}" for i in range(len(pixels))]
         parts += [part] * len(pixels)
+    shapes = {array.shape[1:] for array in images}
+    if len(shapes) > 1:
+        raise DataError(f"`{path}`: the parts have images of different sizes: {sorted(shapes)}")
     classes = class_map(names, where=f"`{path}`")
     return Examples(
         kind="images",
@@ -64,6 +63,23 @@ def read(place: str | Path, settings: DataSettings | None = None) -> Examples:
         parts=tuple(parts) if len(set(parts)) > 1 else ("",) * len(parts),
         description=f".npz file with {len(names):,} images in {len(classes)} classes",
     )
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with open(path, "rb") as raw:
+            if not zipfile.is_zipfile(raw):
+                raise DataError(f"`{path}` is not a .npz file ({path.stat().st_size:,} bytes, not a zip archive)")
+            raw.seek(0)
+            with np.load(raw, allow_pickle=False) as file:
+                arrays = {name.lower(): file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        told = "holds Python objects (pickle), which are never loaded" if "pickle" in str(error).lower() else str(error)
+        raise DataError(f"`{path}` cannot be read: {told}") from error
+    foreign = [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]
+    if foreign:
+        raise DataError(f"`{path}`: `{foreign[0]}` is not an array")
+    return arrays
 
 
 def _check(path: Path, name: str, pixels: np.ndarray) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,7 @@ def recognize(data: str | Path) -> str:
     'known'
     """
     path = Path(data)
-    if not path.exists():
+    if not os.path.exists(path):  # unlike Path.exists, also for a name that is too long
         if str(data) in KNOWN_SETS:
             return "known"
         raise ConfigError(
@@ -32,7 +33,10 @@ def recognize(data: str | Path) -> str:
             hint="`danlu data list` shows the known data sets",
         )
     if path.is_dir():
-        names = sorted(entry.name for entry in path.iterdir())
+        try:
+            names = os.listdir(path)
+        except OSError as error:
+            raise DataError(f"cannot read folder `{path}`: {error.strerror}") from error
         if any("-idx3-ubyte" in name or ".idx3-ubyte" in name for name in names):
             return "idx"
         if any(name.startswith("data_batch") and name.endswith(".bin") for name in names):

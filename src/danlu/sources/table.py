@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -85,7 +86,7 @@ def read(place: str | Path, settings: DataSettings) -> Examples:
         labels.append(label)
         keys.append(key if columns.text else Path(item).relative_to(folder).as_posix())
         parts.append(part)
-        groups.append(str(cells.get(columns.group, "")) if columns.group else "")
+        groups.append(_group(cells.get(columns.group)) if columns.group else "")
     if not items and problems:
         raise DataError(
             f"none of the {len(problems):,} rows of `{path}` can be used, first: {problems[0].key} {problems[0].reason}"
@@ -128,12 +129,13 @@ def _decode(path: Path, encoding: str) -> tuple[str, list[str]]:
         raw = path.read_bytes()
     except OSError as error:
         raise DataError(f"cannot read `{path}`: {error.strerror}") from error
-    if not raw.strip():
+    if not raw.strip(b" \t\r\n\xef\xbb\xbf\xff\xfe"):
         raise DataError(f"`{path}` is empty")
     try:
         if encoding != "auto":
             return raw.decode(encoding).removeprefix("\ufeff"), [f"read as {encoding}, as asked"]
         if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+            encoding = "utf-16"
             return raw.decode("utf-16"), ["text encoding UTF-16, from its byte order mark"]
         try:
             return raw.decode("utf-8-sig"), []
@@ -150,8 +152,8 @@ def _decode(path: Path, encoding: str) -> tuple[str, list[str]]:
         raise ConfigError(
             f"no text encoding called {encoding!r}", hint="`data.encoding=gb18030`, for example"
         ) from None
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
+    except UnicodeError as error:
+        line = raw.count(b"\n", 0, getattr(error, "start", 0)) + 1
         raise DataError(f"`{path}` is not {encoding}, first at line {line}") from None
 
 
@@ -162,7 +164,10 @@ def _read_csv(text: str, path: Path, settings: DataSettings) -> Rows:
     csv.field_size_limit(min(FIELD_LIMIT, sys.maxsize))
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
-        columns = [name.strip() for name in next(reader)]
+        header = next(cells for cells in reader if cells)
+        columns = [name.strip() for name in header]
+    except StopIteration:
+        raise DataError(f"`{path}` is empty") from None
     except csv.Error as error:
         raise DataError(f"`{path}`, line 1: {error}") from error
 
@@ -187,14 +192,16 @@ def _read_csv(text: str, path: Path, settings: DataSettings) -> Rows:
 
 
 def _read_json_lines(text: str) -> Rows:
-    lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    # Not `splitlines`: a JSON text may hold U+2028 and the like as they are.
+    lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     columns: dict[str, None] = {}
     parsed: list[tuple[int, Mapping[str, Any] | str]] = []
     for number, line in lines:
         try:
-            value = json.loads(line)
+            value = json.loads(line, object_pairs_hook=_without_double_keys)
         except (ValueError, RecursionError) as error:
-            parsed.append((number, f"is not JSON ({str(error)[:80]})"))
+            told = str(error) if isinstance(error, _DoubleKey) else f"is not JSON ({str(error)[:80]})"
+            parsed.append((number, told))
             continue
         if not isinstance(value, dict):
             parsed.append((number, f"is a {type(value).__name__}, expected an object"))
@@ -204,11 +211,23 @@ def _read_json_lines(text: str) -> Rows:
     return Rows(list(columns), iter(parsed), [])
 
 
+class _DoubleKey(ValueError):
+    pass
+
+
+def _without_double_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise _DoubleKey(f"has the key {next(n for n in names if names.count(n) > 1)!r} more than once")
+    return values
+
+
 def _delimiter(text: str, path: Path, wanted: str) -> tuple[str, list[str]]:
     if wanted != "auto":
         sign = {"tab": "\t", "\\t": "\t"}.get(wanted, wanted)
-        if len(sign) != 1:
-            raise ConfigError(f"data.delimiter is one character or `tab`, got {wanted!r}")
+        if len(sign) != 1 or sign in '"\r\n':
+            raise ConfigError(f"data.delimiter is one character, not a quote, or `tab`; got {wanted!r}")
         return sign, []
     header = text.lstrip("\r\n").split("\n", 1)[0]
     counts = {sign: header.count(sign) for sign in ("\t", ",", ";", "|")}
@@ -267,6 +286,7 @@ def _label(value: Any) -> tuple[str, bool]:
     text = str(value).lower() if isinstance(value, bool) else str(value)
     if not text.strip():
         raise ValueError("has an empty label")
+    _check_writable(text, "label")
     return text.strip(), text != text.strip()
 
 
@@ -281,12 +301,26 @@ def _text(value: Any) -> str:
 def _image(value: Any, folder: Path) -> Path:
     if not isinstance(value, str) or not value.strip():
         raise ValueError("has no file name")
+    _check_writable(value, "file name")
     name = value.strip().replace("\\", "/")
     if PurePosixPath(name).is_absolute() or PureWindowsPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
         raise ValueError(f"names `{value}`, outside the image folder `{folder}`")
-    if not (folder / name).is_file():
+    if not os.path.isfile(folder / name):  # unlike Path.is_file, also for a name that is too long
         raise ValueError(f"names `{value}`, which is not in `{folder}`")
     return folder / name
+
+
+def _check_writable(text: str, what: str) -> None:
+    """Half of a surrogate pair, which JSON can spell, is no character and cannot be written to any file."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError(f"has a {what} with a broken character ({text!a})") from None
+
+
+def _group(value: Any) -> str:
+    """The group as text; empty, which ties it to nothing, where the cell is missing or blank."""
+    return "" if value is None else str(value).strip()
 
 
 def _part(value: Any) -> str:
@@ -307,10 +341,13 @@ def _without_repeats(
 ) -> tuple[list[Any], list[str], list[str], list[str], list[str]]:
     """A file named twice counts once; named with two labels it is an error, since one of them is wrong."""
     first: dict[Any, int] = {}
+    moved = 0
     for index, item in enumerate(items):
         if item not in first:
             first[item] = index
-        elif labels[first[item]] != labels[index]:
+            continue
+        moved += parts[first[item]] != parts[index]
+        if labels[first[item]] != labels[index]:
             raise DataError(
                 f"`{path}` gives `{keys[index]}` two labels: `{labels[first[item]]}` and `{labels[index]}`",
                 hint="remove the wrong row",
@@ -318,6 +355,8 @@ def _without_repeats(
     kept = sorted(first.values())
     if len(kept) < len(items):
         notes.append(f"{len(items) - len(kept):,} rows name a file named before and count once")
+    if moved:
+        notes.append(f"{moved:,} of them put it in another part; the first row decides")
     return tuple([values[i] for i in kept] for values in (items, labels, keys, parts, groups))  # type: ignore[return-value]
 
 

@@ -14,6 +14,7 @@ from danlu.training import LOSSES, OPTIMIZERS, SCHEDULES
 
 Choices = dict[str, tuple[Any, str]]
 MANY_EXAMPLES = 20_000
+FEW_EPOCHS = 8
 
 
 @dataclass(frozen=True)
@@ -121,13 +122,16 @@ def choose_training(config: Config, data: PreparedData) -> Choices:
 
 
 def choose_augmentation(config: Config, data: PreparedData) -> Choices:
-    """Shifts for all images, mirroring where a mirrored image keeps its meaning; nothing for texts."""
+    """Shifts, and mirroring where a mirrored image keeps its meaning, when images are seen often; call last."""
     settings = config.settings.augmentation
     if not isinstance(data.recipe, ImageRecipe):
         return {}
     if config.settings.model.name == "mlp":
         reason = "off for mlp, which reads pixels by their place"
         wanted: Choices = {"augmentation.crop": (0, reason), "augmentation.flip": (False, reason)}
+    elif (epochs := int(config.settings.training.epochs)) < FEW_EPOCHS:
+        reason = f"off: an image seen {epochs} times is not yet learnt by heart"
+        wanted = {"augmentation.crop": (0, reason), "augmentation.flip": (False, reason)}
     else:
         side = min(data.recipe.height, data.recipe.width)
         margin = max(1, side // 8 if data.recipe.channels == 3 else side // 14)

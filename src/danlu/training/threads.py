@@ -14,11 +14,11 @@ from danlu.base.machine import available_cores
 
 SECONDS_EACH = 0.25
 ROUNDS = 5
-WORTH = 1.1
+WORTH = 1.2
 
 
 def choose_threads(model: nn.Module, inputs: Tensor, labels: Tensor) -> tuple[int, str]:
-    """(threads, reason): all cores when a step is at least a tenth faster with them, else one.
+    """(threads, reason): all cores when a step is at least a fifth faster with them, else one.
 
     Small steps lose more by waiting for each other than they gain, and on a machine that is busy with other work a
     second thread makes every step wait. Steps are timed in turn on a copy of the model; the medians decide.

@@ -218,8 +218,8 @@ def _resolve(config: Config, prepared: PreparedData) -> Config:
     """Every `auto` replaced, and each choice said with its reason."""
     config = config.with_chosen({**prepared.choices, **choose_model(config, prepared)})
     check_kind(config.settings.model.name, example_shape(prepared))
-    config = config.with_chosen(choose_augmentation(config, prepared))
     config = config.with_chosen(choose_training(config, prepared))
+    config = config.with_chosen(choose_augmentation(config, prepared))
     _check_model_options(config)
     log.say(prepared.examples.description)
     for note in prepared.notes:

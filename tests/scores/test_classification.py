@@ -1,0 +1,174 @@
+"""Metrics against scikit-learn's on random tables, and intervals against published values."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics
+
+from danlu.scores.classification import (
+    averages,
+    bootstrap_intervals,
+    class_scores,
+    confusion_matrix,
+    log_loss,
+    most_confused,
+    top_k_accuracy,
+    wilson_interval,
+)
+
+tables = st.tuples(st.integers(2, 7), st.integers(1, 60), st.integers(0, 2**32 - 1))
+
+
+def random_table(table: tuple[int, int, int]) -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:
+    """(classes, labels, probabilities, predicted labels); some classes never occur or are never answered."""
+    classes, count, seed = table
+    rng = np.random.default_rng(seed)
+    labels = rng.choice(classes, count, p=rng.dirichlet(np.full(classes, 0.5)))
+    probabilities = rng.dirichlet(np.full(classes, 0.5), count)
+    probabilities = np.clip(probabilities, 1e-9, None)
+    probabilities /= probabilities.sum(1, keepdims=True)
+    return classes, labels, probabilities, probabilities.argmax(1)
+
+
+@settings(max_examples=150, deadline=None)
+@given(tables)
+def test_confusion_and_class_scores_equal_those_of_scikit_learn(table: tuple[int, int, int]) -> None:
+    classes, labels, _, predicted = random_table(table)
+    confusion = confusion_matrix(labels, predicted, classes)
+    assert np.array_equal(confusion, metrics.confusion_matrix(labels, predicted, labels=range(classes)))
+    expected = metrics.precision_recall_fscore_support(labels, predicted, labels=range(classes), zero_division=0)
+    for row, precision, recall, f1, support in zip(class_scores(confusion), *expected, strict=True):
+        assert np.allclose((row.precision, row.recall, row.f1), (precision, recall, f1), rtol=0, atol=1e-12)
+        assert row.support == support
+    assert [row.answered for row in class_scores(confusion)] == np.bincount(predicted, minlength=classes).tolist()
+
+
+@settings(max_examples=150, deadline=None)
+@given(tables)
+def test_averages_equal_those_of_scikit_learn(table: tuple[int, int, int]) -> None:
+    classes, labels, _, predicted = random_table(table)
+    found = averages(class_scores(confusion_matrix(labels, predicted, classes)))
+    for kind in ("macro", "weighted"):
+        expected = metrics.precision_recall_fscore_support(labels, predicted, average=kind, zero_division=0)[:3]
+        row = found[kind]
+        assert np.allclose((row.precision, row.recall, row.f1), expected, rtol=0, atol=1e-12)
+        assert row.support == len(labels)
+
+
+def test_class_that_is_only_answered_counts_in_the_macro_mean() -> None:
+    row = averages(class_scores(confusion_matrix(np.array([0, 0, 1]), np.array([0, 2, 1]), 4)))["macro"]
+    assert row.precision == pytest.approx(2 / 3)
+    assert row.recall == pytest.approx(0.5)
+
+
+@settings(max_examples=150, deadline=None)
+@given(tables)
+def test_log_loss_equals_that_of_scikit_learn(table: tuple[int, int, int]) -> None:
+    classes, labels, probabilities, _ = random_table(table)
+    expected = metrics.log_loss(labels, probabilities, labels=range(classes))
+    assert log_loss(probabilities, labels) == pytest.approx(expected, rel=0, abs=1e-12)
+
+
+@settings(max_examples=150, deadline=None)
+@given(tables, st.integers(1, 7))
+def test_top_k_accuracy_equals_that_of_scikit_learn(table: tuple[int, int, int], k: int) -> None:
+    classes, labels, _, _ = random_table(table)
+    rng = np.random.default_rng(table[2])
+    scores = rng.permuted(np.tile(np.arange(classes), (len(labels), 1)), axis=1) + 0.5  # no two are equal
+    if classes == 2 or k >= classes:  # scikit-learn reads two columns otherwise and warns when k takes all
+        order = np.argsort(-scores, axis=1)[:, :k]
+        expected = float((order == labels[:, None]).any(1).mean())
+    else:
+        expected = metrics.top_k_accuracy_score(labels, scores, k=k, labels=range(classes))
+    assert top_k_accuracy(scores, labels, k) == pytest.approx(expected, rel=0, abs=1e-12)
+
+
+@settings(max_examples=50, deadline=None)
+@given(tables)
+def test_top_1_accuracy_is_the_accuracy_also_where_probabilities_are_equal(table: tuple[int, int, int]) -> None:
+    _, labels, probabilities, _ = random_table(table)
+    for rows in (probabilities, probabilities.round(1), np.ones_like(probabilities)):
+        assert top_k_accuracy(rows, labels, 1) == pytest.approx(float((rows.argmax(1) == labels).mean()), abs=1e-12)
+
+
+def test_model_that_answers_nan_is_never_right() -> None:
+    assert top_k_accuracy(np.full((4, 5), np.nan), np.array([0, 1, 2, 3]), 3) == 0
+
+
+def test_certain_and_wrong_costs_a_large_finite_loss() -> None:
+    loss = log_loss(np.array([[1.0, 0.0]], dtype=np.float32), np.array([1]))
+    assert loss == pytest.approx(-np.log(np.finfo(np.float64).eps))
+
+
+@pytest.mark.parametrize(
+    ("right", "total", "low", "high"),
+    [
+        # Newcombe (1998), Statistics in Medicine 17, table I, method 3.
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+        # By symmetry.
+        (20, 20, 0.8389, 1.0),
+        (28, 29, 0.8282, 0.9939),
+        (0, 0, 0.0, 1.0),
+    ],
+)
+def test_wilson_interval_equals_published_values(right: int, total: int, low: float, high: float) -> None:
+    assert wilson_interval(right, total) == pytest.approx((low, high), abs=5e-5)
+
+
+@given(st.integers(0, 10_000), st.integers(1, 10_000))
+@settings(max_examples=200, deadline=None)
+def test_wilson_interval_holds_the_share_and_stays_between_0_and_1(right: int, total: int) -> None:
+    right = min(right, total)
+    low, high = wilson_interval(right, total)
+    assert 0 <= low <= right / total + 1e-12
+    assert right / total - 1e-12 <= high <= 1
+    assert wilson_interval(total - right, total) == pytest.approx((1 - high, 1 - low), abs=1e-12)
+
+
+def test_bootstrap_intervals_hold_the_estimate_and_come_out_the_same_again() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 200)
+    predicted = np.where(rng.random(200) < 0.8, labels, rng.integers(0, 3, 200))
+    found = bootstrap_intervals(labels, predicted, 3, resamples=200)
+    macro = averages(class_scores(confusion_matrix(labels, predicted, 3)))["macro"]
+    for name in ("precision", "recall", "f1"):
+        low, high = found[f"macro_{name}"]
+        assert 0 < low < getattr(macro, name) < high < 1
+        assert high - low < 0.25
+    assert found == bootstrap_intervals(labels, predicted, 3, resamples=200)
+
+
+def test_bootstrap_by_the_matrix_agrees_with_a_bootstrap_of_the_examples() -> None:
+    rng = np.random.default_rng(1)
+    labels = rng.integers(0, 3, 150)
+    predicted = np.where(rng.random(150) < 0.7, labels, rng.integers(0, 3, 150))
+    values = []
+    for _ in range(400):
+        chosen = rng.integers(0, 150, 150)
+        rows = class_scores(confusion_matrix(labels[chosen], predicted[chosen], 3))
+        values.append(averages(rows)["macro"].f1)
+    expected = (np.quantile(values, 0.025), np.quantile(values, 0.975))
+    assert bootstrap_intervals(labels, predicted, 3)["macro_f1"] == pytest.approx(expected, abs=0.03)
+
+
+def test_model_without_an_error_has_intervals_of_no_width() -> None:
+    labels = np.array([0, 1, 2] * 20)
+    assert bootstrap_intervals(labels, labels, 3, resamples=50) == {
+        "macro_precision": (1.0, 1.0),
+        "macro_recall": (1.0, 1.0),
+        "macro_f1": (1.0, 1.0),
+    }
+
+
+def test_most_confused_pairs_come_first_and_right_answers_never() -> None:
+    confusion = np.array([[50, 3, 0], [7, 40, 1], [0, 0, 9]])
+    assert most_confused(confusion) == [(1, 0, 7), (0, 1, 3), (1, 2, 1)]
+    assert most_confused(confusion, count=1) == [(1, 0, 7)]
+    assert most_confused(np.eye(3, dtype=int)) == []
+    assert confusion[0, 0] == 50
