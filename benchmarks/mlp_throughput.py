@@ -42,12 +42,13 @@ def competitors() -> dict[str, Competitor]:
     return {
         "danlu": Competitor("danlu", "mlp_danlu.py"),
         "danlu-all-cores": Competitor(f"danlu, training.threads={cores}", "mlp_danlu.py", (), cores),
-        "tutorial": Competitor("tutorial loop", "mlp_tutorial.py"),
-        "tutorial-same": Competitor(f"tutorial loop, {same}", "mlp_tutorial.py", (), SAME),
-        "tutorial-2": Competitor("tutorial loop, num_workers=2", "mlp_tutorial.py", ("--workers", "2")),
-        "tutorial-2-same": Competitor(
-            f"tutorial loop, num_workers=2, {same}", "mlp_tutorial.py", ("--workers", "2"), SAME
+        "tutorial": Competitor("tutorial loop, torchvision's steps", "mlp_tutorial.py", ("--pillow",)),
+        "tutorial-same": Competitor(
+            f"tutorial loop, torchvision's steps, {same}", "mlp_tutorial.py", ("--pillow",), SAME
         ),
+        "tensors": Competitor("tutorial loop, tensors only", "mlp_tutorial.py"),
+        "tensors-same": Competitor(f"tutorial loop, tensors only, {same}", "mlp_tutorial.py", (), SAME),
+        "tensors-2": Competitor("tutorial loop, tensors only, num_workers=2", "mlp_tutorial.py", ("--workers", "2")),
         "torch-tuned": Competitor("PyTorch tuned by hand", "mlp_torch_tuned.py"),
         "torch-tuned-same": Competitor(f"PyTorch tuned by hand, {same}", "mlp_torch_tuned.py", (), SAME),
         "lightning": Competitor("Lightning, defaults", "mlp_lightning.py"),

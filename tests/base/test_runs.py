@@ -137,3 +137,22 @@ def test_history_that_cannot_be_written_is_a_machine_error() -> None:
     run.history_file.mkdir()
     with pytest.raises(MachineError, match=r"cannot write `runs/a/history\.jsonl`: Is a directory"):
         run.add_history({"epoch": 1})
+
+
+def test_damaged_run_does_not_hide_the_others(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        create_run(name, "x").update(state="finished", started=name)
+    (tmp_path / "runs" / "a" / "run.json").write_text("{")
+    assert [run.name for run in list_runs()] == ["a", "b"]
+
+
+def test_folder_in_the_place_of_latest_is_told_before_a_run_is_made(tmp_path: Path) -> None:
+    (tmp_path / "runs" / "latest").mkdir(parents=True)
+    with pytest.raises(MachineError, match="is a folder, not the link to the newest run"):
+        create_run("a", "x")
+    assert not (tmp_path / "runs" / "a").exists()
+
+
+def test_name_that_is_too_long_is_no_run() -> None:
+    with pytest.raises(ConfigError, match="no run `nnn"):
+        find_run("n" * 300)

@@ -122,7 +122,7 @@ def test_idx_folder_that_does_not_fit_together_says_what_is_wrong() -> None:
     write_idx()
     (IDX / "t10k-images-idx3-ubyte").write_bytes(idx_bytes(PIXELS[:, :3]))
     (IDX / "t10k-labels-idx1-ubyte").write_bytes(idx_bytes(LABELS))
-    assert refusal(idx.read, IDX) == "`idx`: the image files have different sizes: [(3, 5), (4, 5)]"
+    assert refusal(idx.read, IDX) == "`idx` holds images of different sizes: [(3, 5), (4, 5)]"
 
 
 def test_label_beyond_the_known_classes_is_told() -> None:
@@ -228,7 +228,7 @@ NPZ_FAULTS = {
     "one-class": ({"x": PIXELS, "y": LABELS * 0}, "`a.npz` has one class only: `0`"),
     "other-sizes": (
         {"x_train": PIXELS, "y_train": LABELS, "x_test": PIXELS[:, :3], "y_test": LABELS},
-        "`a.npz`: the parts have images of different sizes: [(3, 5), (4, 5)]",
+        "`a.npz` holds images of different sizes: [(3, 5), (4, 5)]",
     ),
 }
 

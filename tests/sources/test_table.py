@@ -199,6 +199,12 @@ def test_part_column_states_the_parts_and_another_word_is_a_problem() -> None:
     }
 
 
+def test_column_that_only_sounds_like_a_split_is_not_read_and_told() -> None:
+    examples = read("text,label,part\na,x,engine\nb,y,wheel\n")
+    assert examples.parts == ("", "")
+    assert examples.notes == ("column `part` is not read: it never says train, validation or test",)
+
+
 def test_group_column_is_read_and_an_empty_cell_is_no_group() -> None:
     rows = json_lines(*({"text": t, "label": t, "g": g} for t, g in (("a", "p1"), ("b", 1), ("c", None), ("d", " "))))
     assert read(rows, "a.jsonl", group_column="g").groups == ("p1", "1", "", "")

@@ -77,6 +77,13 @@ class Run:
         """`run.json`: state, data, model, times and results. Raises `ModelError` when it is damaged or newer."""
         return _read_json(self.status_file)
 
+    def started(self) -> str:
+        """When training started, as ISO time; empty when `run.json` is damaged, which `status` reports."""
+        try:
+            return str(self.status().get("started", ""))
+        except ModelError:
+            return ""
+
     def update(self, **values: Any) -> None:
         """Change entries of `run.json`."""
         before = self.status() if self.status_file.exists() else {"format": FORMAT}
@@ -122,6 +129,8 @@ def create_run(name: str | None, base: str) -> Run:
     if name is not None and (not _NAME.fullmatch(name) or name == LATEST):
         raise ConfigError(f"{name!r} cannot name a run", hint="letters, digits, `-`, `_` and `.`, and not `latest`")
     home = runs_folder()
+    if (home / LATEST).is_dir() and not (home / LATEST).is_symlink():
+        raise MachineError(f"`{home / LATEST}` is a folder, not the link to the newest run", hint="rename or remove it")
     if name is None:
         stamp = time.strftime("%Y%m%d-%H%M%S")
         plain = re.sub(r"[^\w.-]+", "-", base).strip("-.") or "run"
@@ -148,16 +157,17 @@ def create_run(name: str | None, base: str) -> Run:
 
 def point_latest(run: Run) -> None:
     """Make `runs/latest` a link to this run, in one step."""
+    latest = run.folder.parent / LATEST
     temporary = run.folder.parent / f".latest.{os.getpid()}"
     temporary.unlink(missing_ok=True)
     os.symlink(run.name, temporary)
-    os.replace(temporary, run.folder.parent / LATEST)
+    os.replace(temporary, latest)
 
 
 def find_run(place: str | Path) -> Run:
     """The run at a path, or of that name below `runs_folder()`. Raises `ConfigError` with the nearest names."""
     for folder in (Path(place), runs_folder() / Path(place)):
-        if (folder / "run.json").is_file():
+        if os.path.isfile(folder / "run.json"):  # unlike Path.is_file, also for a name that is too long
             return Run(folder.resolve() if folder.is_symlink() else folder)
     names = [run.name for run in list_runs()]
     told = nearest_names(Path(place).name, names) if names else f"there is none below `{runs_folder()}` yet"
@@ -170,7 +180,7 @@ def list_runs() -> list[Run]:
     if not home.is_dir():
         return []
     runs = [Run(path) for path in home.iterdir() if not path.is_symlink() and (path / "run.json").is_file()]
-    return sorted(runs, key=lambda run: (str(run.status().get("started", "")), run.name))
+    return sorted(runs, key=lambda run: (run.started(), run.name))
 
 
 def splits_folder() -> Path:

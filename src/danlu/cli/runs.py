@@ -7,6 +7,7 @@ import json
 import click
 
 from danlu.base import log
+from danlu.base.errors import ModelError
 
 
 @click.command()
@@ -23,7 +24,11 @@ def command(as_json: bool) -> None:
     if not as_json:
         click.echo(f"{'run':<{width}}  state        model       epochs  validation     test   seconds")
     for run in runs:
-        status = run.status()
+        try:
+            status = run.status()
+        except ModelError as error:
+            log.warn(error.message)
+            status = {"state": "damaged"}
         if as_json:
             click.echo(json.dumps({"name": run.name, "folder": str(run.folder), **status}, ensure_ascii=False))
             continue

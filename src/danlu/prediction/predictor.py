@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from danlu.base.errors import ConfigError, UnreadableItem
+from danlu.base.extras import require_extra
 from danlu.base.runs import Run, find_run
 from danlu.inputs.images import ImageRecipe, decode_image, fit_pixels, normalize, read_file
 from danlu.inputs.texts import TextRecipe, pad_rows
@@ -134,6 +135,7 @@ class Predictor:
 
 def load(place: str | Path | Run) -> Predictor:
     """The predictor of a run, at its best weights. Raises `ConfigError` or `ModelError`."""
+    require_extra("train", "a model that is not exported")
     from danlu.prediction.torch_engine import TorchEngine
 
     run = place if isinstance(place, Run) else find_run(place)

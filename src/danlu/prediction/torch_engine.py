@@ -8,10 +8,7 @@ import numpy as np
 import torch
 
 from danlu.base.errors import ModelError
-from danlu.base.extras import require_extra
 from danlu.base.runs import Run
-
-require_extra("train", "a model that is not exported")
 
 
 class TorchEngine:

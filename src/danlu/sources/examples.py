@@ -77,6 +77,37 @@ class Examples:
         )
 
 
+@dataclass(frozen=True)
+class ArrayPiece:
+    """One array file: uint8 `pixels` (images, H, W) or (images, H, W, channels), a label name each, and its part."""
+
+    part: str
+    prefix: str
+    pixels: np.ndarray
+    names: Sequence[str]
+
+
+def join_arrays(
+    pieces: Sequence[ArrayPiece], *, where: str, kind_of_file: str, class_names: Sequence[str] | None = None
+) -> Examples:
+    """Pieces of one data set as examples; parts count as stated when there is more than one."""
+    shapes = {piece.pixels.shape[1:] for piece in pieces}
+    if len(shapes) > 1:
+        raise DataError(f"{where} holds images of different sizes: {sorted(shapes)}")
+    names = [name for piece in pieces for name in piece.names]
+    classes = tuple(class_names) if class_names else class_map(names, where=where)
+    states_parts = len({piece.part for piece in pieces}) > 1
+    return Examples(
+        kind="images",
+        items=np.concatenate([piece.pixels for piece in pieces]),
+        labels=index_labels(names, classes),
+        classes=classes,
+        keys=tuple(f"{piece.prefix}/{i:05d}" for piece in pieces for i in range(len(piece.names))),
+        parts=tuple(piece.part if states_parts else "" for piece in pieces for _ in piece.names),
+        description=f"{kind_of_file} with {len(names):,} images of {shapes.pop()} in {len(classes)} classes",
+    )
+
+
 def class_map(names: Sequence[str], *, where: str) -> tuple[str, ...]:
     """The classes in a stable order: numbers by value, names by their text.
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from danlu.base.errors import DataError
-from danlu.sources.examples import Examples, class_map, index_labels
+from danlu.sources.examples import ArrayPiece, Examples, join_arrays
 
 if TYPE_CHECKING:
     from danlu.base.settings import DataSettings
@@ -35,7 +35,7 @@ def read_folder(folder: Path, class_names: Sequence[str] | None = None) -> Examp
         raise DataError(f"cannot read folder `{folder}`: {error.strerror}") from error
     if not stems:
         raise DataError(f"`{folder}` holds no `*images-idx3-ubyte` file, raw or .gz")
-    images, names, keys, parts = [], [], [], []
+    pieces = []
     for stem in sorted(stems, key=lambda s: ("t10k" in s or "test" in s, s)):
         pixels = read_array(_beside(folder, stem, "images", 3), dimensions=3)
         labels = read_array(_beside(folder, stem, "labels", 1), dimensions=1)
@@ -44,27 +44,11 @@ def read_folder(folder: Path, class_names: Sequence[str] | None = None) -> Examp
         if class_names and labels.max(initial=0) >= len(class_names):
             raise DataError(f"`{folder}`: {stem} has label {labels.max()} but there are {len(class_names)} classes")
         part = "test" if "t10k" in stem or "test" in stem else "train"
-        images.append(pixels)
-        names += [class_names[n] if class_names else str(n) for n in labels]
-        keys += [f"{part}/{i:05d}" for i in range(len(labels))]
-        parts += [part] * len(labels)
-    shapes = {array.shape[1:] for array in images}
-    if len(shapes) > 1:
-        raise DataError(f"`{folder}`: the image files have different sizes: {sorted(shapes)}")
-    has_parts = len(set(parts)) > 1
-    if class_names:
-        classes = tuple(name for name in class_names if name in set(names))
-    else:
-        classes = class_map(names, where=f"`{folder}`")
-    return Examples(
-        kind="images",
-        items=np.concatenate(images),
-        labels=index_labels(names, classes),
-        classes=classes,
-        keys=tuple(keys),
-        parts=tuple(parts) if has_parts else ("",) * len(parts),
-        description=f"IDX files with {len(names):,} images of {shapes.pop()} pixels in {len(classes)} classes",
-    )
+        names = [class_names[n] if class_names else str(n) for n in labels]
+        pieces.append(ArrayPiece(part, part, pixels, names))
+    present = {name for piece in pieces for name in piece.names}
+    classes = [name for name in class_names if name in present] if class_names else None
+    return join_arrays(pieces, where=f"`{folder}`", kind_of_file="IDX files", class_names=classes)
 
 
 def read_array(path: Path, *, dimensions: int) -> np.ndarray:

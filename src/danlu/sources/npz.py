@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from danlu.base.errors import DataError
-from danlu.sources.examples import Examples, class_map, index_labels
+from danlu.sources.examples import ArrayPiece, Examples, join_arrays
 
 if TYPE_CHECKING:
     from danlu.base.settings import DataSettings
@@ -38,7 +38,7 @@ def read(place: str | Path, settings: DataSettings | None = None) -> Examples:
             f"`{path}` holds {', '.join(f'`{n}`' for n in arrays) or 'nothing'}",
             hint="expected `x_train` and `y_train` (and `x_test`, `y_test`), or `images` and `labels`",
         )
-    images, names, keys, parts = [], [], [], []
+    pieces = []
     for part, image_name, label_name in layout:
         if image_name not in arrays:
             continue
@@ -46,23 +46,9 @@ def read(place: str | Path, settings: DataSettings | None = None) -> Examples:
         _check(path, image_name, pixels)
         if labels is None or labels.size != len(pixels):
             raise DataError(f"`{path}`: `{image_name}` has {len(pixels):,} images, `{label_name}` does not fit")
-        images.append(pixels)
-        names += [str(value) for value in labels.reshape(-1).tolist()]
-        keys += [f"{image_name}/{i:05d}" for i in range(len(pixels))]
-        parts += [part] * len(pixels)
-    shapes = {array.shape[1:] for array in images}
-    if len(shapes) > 1:
-        raise DataError(f"`{path}`: the parts have images of different sizes: {sorted(shapes)}")
-    classes = class_map(names, where=f"`{path}`")
-    return Examples(
-        kind="images",
-        items=np.concatenate(images),
-        labels=index_labels(names, classes),
-        classes=classes,
-        keys=tuple(keys),
-        parts=tuple(parts) if len(set(parts)) > 1 else ("",) * len(parts),
-        description=f".npz file with {len(names):,} images in {len(classes)} classes",
-    )
+        names = [_name(value) for value in labels.reshape(-1).tolist()]
+        pieces.append(ArrayPiece(part, image_name, pixels, names))
+    return join_arrays(pieces, where=f"`{path}`", kind_of_file=".npz file")
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
@@ -80,6 +66,10 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
     if foreign:
         raise DataError(f"`{path}`: `{foreign[0]}` is not an array")
     return arrays
+
+
+def _name(label: object) -> str:
+    return label.decode("utf-8", "backslashreplace") if isinstance(label, bytes) else str(label)
 
 
 def _check(path: Path, name: str, pixels: np.ndarray) -> None:

@@ -70,14 +70,19 @@ def read(place: str | Path, settings: DataSettings) -> Examples:
     groups: list[str] = []
     problems: list[Problem] = []
     stripped = 0
-    for line, cells in table.rows:
+    rows = list(table.rows)
+    part_column = columns.part
+    if part_column and not any(_is_part(cells.get(part_column)) for _, cells in rows if not isinstance(cells, str)):
+        notes.append(f"column `{part_column}` is not read: it never says train, validation or test")
+        part_column = None
+    for line, cells in rows:
         key = f"line {line}"
         try:
             if isinstance(cells, str):
                 raise ValueError(cells)
             label, was_stripped = _label(cells.get(columns.label))
             item = _text(cells.get(columns.text)) if columns.text else _image(cells.get(columns.image or ""), folder)
-            part = _part(cells.get(columns.part)) if columns.part else ""
+            part = _part(cells.get(part_column)) if part_column else ""
         except ValueError as error:
             problems.append(Problem(key, str(error)))
             continue
@@ -323,11 +328,14 @@ def _group(value: Any) -> str:
     return "" if value is None else str(value).strip()
 
 
+def _is_part(value: Any) -> bool:
+    return str(value).strip().lower() in PART_NAMES
+
+
 def _part(value: Any) -> str:
-    name = str(value or "").strip().lower()
-    if name not in PART_NAMES:
+    if not _is_part(value):
         raise ValueError(f"is in part {value!r}, expected train, validation or test")
-    return PART_NAMES[name]
+    return PART_NAMES[str(value).strip().lower()]
 
 
 def _without_repeats(

@@ -138,7 +138,8 @@ def _fit(run: Run, config: Config, prepared: PreparedData, *, resumed: bool) -> 
     size = f"{summary.parameters:,} parameters, {summary.macs / 1e6:,.1f} M multiply-adds an example"
     log.say(f"model: {model_settings.name}, {size}")
     train_batches, validation_batches = _batches(config, prepared, device)
-    _set_threads(run, config, model, train_batches)
+    if device.type == "cpu":
+        _set_threads(run, config, model, train_batches)
     class_weights = None
     if training.class_weights == "balanced":
         labels = torch.from_numpy(prepared.parts["train"].labels)
