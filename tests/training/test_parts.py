@@ -16,7 +16,7 @@ from danlu.training.checkpoints import optimizer_tensors, restore_optimizer
 from danlu.training.ema import RunningMean
 from danlu.training.losses import balanced_weights, build_loss
 from danlu.training.optimizers import build_optimizer
-from danlu.training.recorder import EpochRow
+from danlu.training.recorder import EpochRow, Recorder
 from danlu.training.schedules import build_schedule
 from danlu.training.stopping import Stopping
 
@@ -209,3 +209,16 @@ def test_optimizer_state_takes_the_memory_layout_of_its_parameter() -> None:
     for parameter, state in other.state.items():
         if parameter.ndim == 4:
             assert state["exp_avg"].stride() == parameter.stride()
+
+
+def test_recorder_weighs_batches_by_their_examples() -> None:
+    recorder = Recorder(1, 3)
+    recorder.open_epoch(0)
+    for count in (40, 1, 3) * 20:
+        scores = torch.zeros(count, 2)
+        scores[:, 1] = 1
+        labels = torch.ones(count, dtype=torch.int64) if count == 40 else torch.zeros(count, dtype=torch.int64)
+        recorder.add_batch(torch.tensor(float(count)), scores, labels)
+    loss, accuracy = recorder.close_training()
+    assert loss == pytest.approx((40 * 40 + 1 + 9) / 44)
+    assert accuracy == pytest.approx(40 / 44)
