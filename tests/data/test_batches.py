@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from danlu.data.augment import Augmentation
 from danlu.data.batches import FixedBatches, ImageBatches, TextBatches, as_batches, stream_seed
+from danlu.data.decode import PixelRows
 from danlu.data.prepare import Part
 from danlu.inputs.images import ImageRecipe, normalize
 
@@ -85,3 +87,20 @@ def test_stream_seeds_differ_by_seed_epoch_and_purpose() -> None:
     seeds = {stream_seed(s, e, p) for s in range(3) for e in range(3) for p in ("order", "augmentation")}
     assert len(seeds) == 18
     assert stream_seed(0, 0, "order") == stream_seed(0, 0, "order")
+
+
+@pytest.mark.parametrize("changes", [None, Augmentation(crop=1, flip=True)], ids=["plain", "augmented"])
+def test_pixels_on_disk_give_the_same_batches_as_pixels_in_memory(changes: Augmentation | None) -> None:
+    part = images()
+    shuffled = np.random.default_rng(0).permutation(len(part))
+    on_disk = Part(PixelRows(np.asarray(part.inputs)[np.argsort(shuffled)], shuffled), part.labels, part.indices)
+    pairs = [ImageBatches(p, RECIPE, batch_size=4, seed=5, augmentation=changes) for p in (part, on_disk)]
+    for batches in pairs:
+        batches.chunk = 4
+    for (one, a), (two, b) in zip(pairs[0].epoch(1), pairs[1].epoch(1), strict=True):
+        assert torch.equal(one, two)
+        assert torch.equal(a, b)
+    for (one, _), (two, _) in zip(
+        FixedBatches(part, RECIPE).epoch(0), FixedBatches(on_disk, RECIPE).epoch(0), strict=True
+    ):
+        assert torch.equal(one, two)

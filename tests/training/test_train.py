@@ -212,3 +212,21 @@ def test_threads_are_chosen_by_measurement_and_the_model_is_left_as_it_was() -> 
     assert "measured now" in reason or reason == "one core"
     assert torch.equal(model.weight, before)
     assert model.weight.grad is None
+
+
+def test_data_larger_than_memory_trains_from_disk_to_the_same_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_pictures(tmp_path / "p")
+    (data / "blue" / "zz.jpg").write_bytes(b"broken")
+    settings = {**QUICK, "data.unreadable": "skip", "augmentation.crop": 1}
+    one = danlu.train(data, settings, name="memory")
+    monkeypatch.setattr("danlu.data.decode.fits_in_memory", lambda size_bytes: False)
+    monkeypatch.setenv("DANLU_CACHE", str(tmp_path / "other"))
+    two = danlu.train(data, settings, name="disk")
+    assert "do not fit in" in capsys.readouterr().err
+    weights = [load_checkpoint(run.checkpoints_folder, "latest").tensors for run in (one, two)]
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+    assert danlu.evaluate(two).accuracy == danlu.evaluate(one).accuracy
+    with pytest.raises(MachineError, match=r"do not fit in the .* GB of free memory[\s\S]*data\.cache=true"):
+        danlu.train(data, {**settings, "data.cache": False})

@@ -6,7 +6,9 @@ iterable of such pairs, such as a user's own `DataLoader`.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -14,12 +16,14 @@ import torch
 from torch import Tensor
 
 from danlu.data.augment import Augmentation, augment, draw
+from danlu.data.decode import PixelRows
 from danlu.data.prepare import Part
 from danlu.inputs.images import ImageRecipe, normalize
 from danlu.inputs.texts import pad_rows
 
 Batch = tuple[Tensor, Tensor]
 CHUNK_BYTES = 2 << 20  # stays in the processor's cache: 2.5 times the speed of 24 MB
+CHUNKS_AHEAD = 4
 BUCKET_BATCHES = 50
 
 
@@ -54,13 +58,16 @@ class ImageBatches:
         augmentation: Augmentation | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.pixels = torch.from_numpy(np.asarray(part.inputs)).to(device)
+        self.device = torch.device(device)
+        self.on_disk = part.inputs if isinstance(part.inputs, PixelRows) else None
+        if self.on_disk is None:
+            self.pixels = torch.from_numpy(np.asarray(part.inputs)).to(device)
         self.labels = torch.from_numpy(part.labels).to(device)
         self.recipe = recipe
         self.batch_size = batch_size
         self.seed = seed
         self.augmentation = augmentation or Augmentation()
-        floats = self.pixels[0].numel() * 4
+        floats = recipe.channels * recipe.height * recipe.width * 4
         self.chunk = max(1, CHUNK_BYTES // (floats * batch_size)) * batch_size
 
     def __len__(self) -> int:
@@ -71,10 +78,8 @@ class ImageBatches:
         generator = torch.Generator().manual_seed(stream_seed(self.seed, number, "order"))
         order = torch.randperm(len(self.labels), generator=generator)
         draws = None if self.augmentation.is_off else draw(len(order), stream_seed(self.seed, number, "augmentation"))
-        for start in range(0, len(order), self.chunk):
-            chosen = order[start : start + self.chunk]
+        for chosen, pixels in self._chunks(order):
             here = chosen.to(device)
-            pixels = self.pixels[here]
             if draws is None:
                 images = normalize(pixels.float(), self.recipe)
             else:
@@ -82,6 +87,22 @@ class ImageBatches:
             labels = self.labels[here]
             for first in range(0, len(chosen), self.batch_size):
                 yield images[first : first + self.batch_size], labels[first : first + self.batch_size]
+
+    def _chunks(self, order: Tensor) -> Iterator[Batch]:
+        """(indices, their pixels) a chunk at a time; from disk, the next ones are read while these are used."""
+        chunks = order.split(self.chunk)
+        if self.on_disk is None:
+            for chosen in chunks:
+                yield chosen, self.pixels[chosen.to(self.device)]
+            return
+        rows = self.on_disk
+        with ThreadPoolExecutor(max_workers=CHUNKS_AHEAD) as pool:
+            waiting = deque(pool.submit(rows.__getitem__, chosen.numpy()) for chosen in chunks[:CHUNKS_AHEAD])
+            for place, chosen in enumerate(chunks):
+                pixels = torch.from_numpy(waiting.popleft().result()).to(self.device)
+                if place + CHUNKS_AHEAD < len(chunks):
+                    waiting.append(pool.submit(rows.__getitem__, chunks[place + CHUNKS_AHEAD].numpy()))
+                yield chosen, pixels
 
 
 class TextBatches:
@@ -148,7 +169,7 @@ class FixedBatches:
                 rows = [self.part.inputs[i] for i in chosen]
                 yield torch.from_numpy(pad_rows(rows)).to(self.device), labels
             else:
-                pixels = torch.from_numpy(np.asarray(self.part.inputs)[chosen]).to(self.device)
+                pixels = torch.from_numpy(self.part.inputs[chosen]).to(self.device)
                 yield normalize(pixels.float(), self.recipe), labels
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import time
 import warnings
@@ -11,13 +12,14 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from danlu.base import log
 from danlu.base.errors import MachineError, UnreadableItem
 from danlu.base.files import write_atomically, write_json
-from danlu.base.machine import available_cores, cache_folder
+from danlu.base.machine import available_cores, cache_folder, memory_bytes
 from danlu.inputs.images import ImageHeader, ImageRecipe, decode_image, fit_pixels, read_file, read_header
 from danlu.sources.examples import Examples, Problem
 
@@ -27,10 +29,30 @@ SECONDS_WORTH_A_THREAD = 0.001
 
 
 @dataclass(frozen=True)
-class DecodedImages:
-    """`pixels`: (readable examples, channels, height, width) uint8. `kept`: their indices among all examples.
+class PixelRows:
+    """Some rows of a pixel array that stays on disk; indexing reads them, as `rows[[3, 1]]` or `rows[10:20]`.
 
-    `hashes`: SHA-256 of each kept example's bytes. `from_cache` says whether nothing had to be decoded.
+    >>> len(PixelRows(np.zeros((9, 1, 2, 2), np.uint8), np.array([4, 2]))[:1])
+    1
+    """
+
+    pixels: np.ndarray
+    places: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, chosen: Any) -> np.ndarray:
+        found: np.ndarray = self.pixels[self.places[chosen]]
+        return found
+
+
+@dataclass(frozen=True)
+class DecodedImages:
+    """`pixels`: (examples, channels, height, width) uint8, in memory or, when too large, on disk.
+
+    `kept`: indices of the readable examples. `hashes`: SHA-256 of each kept example's bytes. `from_cache` says
+    whether nothing had to be decoded.
     """
 
     pixels: np.ndarray
@@ -38,6 +60,14 @@ class DecodedImages:
     hashes: tuple[str, ...]
     problems: tuple[Problem, ...]
     from_cache: bool
+
+    def take(self, chosen: np.ndarray) -> np.ndarray | PixelRows:
+        """The pixels of some of the kept examples: a copy in memory, or rows that stay on disk."""
+        places = self.kept[chosen]
+        if isinstance(self.pixels, np.memmap):
+            return PixelRows(self.pixels, places)
+        pixels: np.ndarray = self.pixels[places]
+        return pixels
 
 
 def look_at_headers(examples: Examples, sample: int = 500) -> list[ImageHeader]:
@@ -67,10 +97,43 @@ def decode_examples(examples: Examples, recipe: ImageRecipe, *, use_cache: bool 
     name = _cache_name(paths, stamps, recipe)
     if folder is not None and (cached := _read_cache(folder / name, len(paths), recipe)) is not None:
         return cached
-    decoded = _decode_files(examples.keys, paths, recipe)
+    pixels = _room_for(len(paths), recipe, folder / name if folder is not None else None)
+    decoded = _decode_files(examples.keys, paths, recipe, pixels)
     if folder is not None and not decoded.problems:
         _write_cache(folder / name, decoded)
     return decoded
+
+
+def fits_in_memory(size_bytes: int) -> bool:
+    """True when pixels take no more than half of the memory that is free; also where the system does not tell."""
+    available = memory_bytes()[1]
+    return available == 0 or size_bytes <= available / 2
+
+
+def _room_for(count: int, recipe: ImageRecipe, base: Path | None) -> np.ndarray:
+    """An array for all pixels: in memory, or a file in the cache folder that batches are then read from."""
+    shape = (count, *recipe.shape)
+    size_bytes = math.prod(shape)
+    if fits_in_memory(size_bytes):
+        return np.empty(shape, dtype=np.uint8)
+    needed, free = f"{size_bytes / 1e9:.1f} GB of pixels", memory_bytes()[1] / 1e9
+    if base is None:
+        raise MachineError(
+            f"{needed} do not fit in the {free:.1f} GB of free memory",
+            hint="`data.cache=true` keeps them on disk; or set a smaller `data.image_size`",
+        )
+    log.say(
+        f"{needed} do not fit in the {free:.1f} GB of free memory; they are kept in `{base.parent}` and read as needed"
+    )
+    try:
+        base.parent.mkdir(parents=True, exist_ok=True)
+        base.with_suffix(".json").unlink(missing_ok=True)  # the mark that the pixels are complete
+        return np.lib.format.open_memmap(base.with_suffix(".npy"), mode="w+", dtype=np.uint8, shape=shape)
+    except OSError as error:
+        raise MachineError(
+            f"cannot keep {needed} in `{base.parent}`: {error.strerror or error}",
+            hint="free some space, name another folder with `DANLU_CACHE=…`, or set a smaller `data.image_size`",
+        ) from error
 
 
 def _from_array(items: np.ndarray, recipe: ImageRecipe) -> DecodedImages:
@@ -83,13 +146,12 @@ def _from_array(items: np.ndarray, recipe: ImageRecipe) -> DecodedImages:
     return DecodedImages(pixels, np.arange(len(items)), hashes, (), from_cache=False)
 
 
-def _decode_files(keys: Sequence[str], paths: Sequence[Path], recipe: ImageRecipe) -> DecodedImages:
-    """All files; by a pool of threads when an image takes long enough.
+def _decode_files(keys: Sequence[str], paths: Sequence[Path], recipe: ImageRecipe, pixels: np.ndarray) -> DecodedImages:
+    """All files into `pixels`; by a pool of threads when an image takes long enough.
 
     Pillow decodes without Python's lock, but for small files the work around it holds the lock, and threads that wait
     for it made 32 × 32 JPEGs take twice as long as one thread does. The first files decide.
     """
-    pixels = np.empty((len(paths), *recipe.shape), dtype=np.uint8)
     hashes: list[str] = [""] * len(paths)
     reasons: dict[int, str] = {}
 
@@ -117,9 +179,7 @@ def _decode_files(keys: Sequence[str], paths: Sequence[Path], recipe: ImageRecip
                     pass
     kept = np.array([index for index in range(len(paths)) if index not in reasons], dtype=np.int64)
     problems = tuple(Problem(keys[index], reasons[index]) for index in sorted(reasons))
-    return DecodedImages(
-        pixels if not reasons else pixels[kept], kept, tuple(hashes[i] for i in kept), problems, from_cache=False
-    )
+    return DecodedImages(pixels, kept, tuple(hashes[i] for i in kept), problems, from_cache=False)
 
 
 def _stamp(path: Path) -> tuple[int, int]:
@@ -150,13 +210,18 @@ def _read_cache(base: Path, count: int, recipe: ImageRecipe) -> DecodedImages | 
     except (OSError, ValueError, EOFError, KeyError, TypeError) as error:
         log.say(f"the image cache `{array}` is damaged ({error}); decoding again")
         return None
-    return DecodedImages(np.array(pixels), np.arange(count), tuple(hashes), (), from_cache=True)
+    if fits_in_memory(pixels.nbytes):
+        pixels = np.array(pixels)
+    return DecodedImages(pixels, np.arange(count), tuple(hashes), (), from_cache=True)
 
 
 def _write_cache(base: Path, decoded: DecodedImages) -> None:
     try:
         base.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(base.with_suffix(".npy"), lambda file: np.save(file, decoded.pixels, allow_pickle=False))
+        if isinstance(decoded.pixels, np.memmap):
+            decoded.pixels.flush()
+        else:
+            write_atomically(base.with_suffix(".npy"), lambda file: np.save(file, decoded.pixels, allow_pickle=False))
         write_json(base.with_suffix(".json"), {"format": FORMAT, "hashes": list(decoded.hashes)})
     except (OSError, MachineError) as error:
         log.warn(f"decoded images are not kept for the next run: {error}")

@@ -32,11 +32,12 @@ Choices = dict[str, tuple[Any, str]]
 class Part:
     """The examples of one part as a model's inputs before batching.
 
-    `inputs`: (examples, channels, height, width) uint8 pixels, or a list of token-number lists.
+    `inputs`: (examples, channels, height, width) uint8 pixels — an array in memory, or `PixelRows` on disk —
+    or lists of token numbers.
     `labels`: (examples,) int64. `indices`: their places among all examples of the data.
     """
 
-    inputs: np.ndarray | list[list[int]]
+    inputs: Any
     labels: np.ndarray
     indices: np.ndarray
 
@@ -89,7 +90,9 @@ def encode_examples(examples: Examples, recipe: Recipe, *, use_cache: bool = Tru
     if isinstance(recipe, ImageRecipe):
         decoded = decode_examples(examples, recipe, use_cache=use_cache)
         return Encoded(
-            Part(decoded.pixels, examples.labels[decoded.kept], decoded.kept), decoded.hashes, decoded.problems
+            Part(decoded.take(np.arange(len(decoded.kept))), examples.labels[decoded.kept], decoded.kept),
+            decoded.hashes,
+            decoded.problems,
         )
     kept, problems = _readable_texts(examples)
     texts: list[str] = [str(examples.items[i]) for i in kept]
@@ -120,10 +123,9 @@ def _prepare_images(
     kept = _checked_classes(kept)
     split = split_examples(kept, decoded.hashes, shares=settings.split, seed=settings.split_seed, earlier=earlier)
     notes += _leak_notes(decoded.hashes, split)
-    train = split.indices("train")
-    mean, std = _mean_and_std(decoded.pixels, train)
+    parts = {part: Part(decoded.take(i), kept.labels[i], i) for part in PARTS if len(i := split.indices(part))}
+    mean, std = _mean_and_std(parts["train"].inputs, recipe.channels)
     recipe = replace(recipe, mean=mean, std=std)
-    parts = {part: Part(decoded.pixels[i], kept.labels[i], i) for part in PARTS if len(i := split.indices(part))}
     rows = tuple(manifest_rows(kept, decoded.hashes, split))
     return PreparedData(kept, recipe, parts, rows, choices, (*examples.notes, *split.notes, *notes))
 
@@ -249,16 +251,14 @@ def _leak_notes(hashes: Sequence[str], split: Split) -> list[str]:
     return [f"{count:,} examples stand with equal content in {pair}" for pair, count in sorted(pairs.items())]
 
 
-def _mean_and_std(pixels: np.ndarray, train: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _mean_and_std(pixels: Any, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Per channel on the 0–1 scale, over the train part, from exact integer histograms."""
-    means, stds = [], []
+    counts = np.zeros((channels, 256), dtype=np.int64)
+    for start in range(0, len(pixels), 4096):
+        chunk = pixels[start : start + 4096]
+        for channel in range(channels):
+            counts[channel] += np.bincount(chunk[:, channel].reshape(-1), minlength=256)
     levels = np.arange(256) / 255
-    for channel in range(pixels.shape[1]):
-        counts = np.zeros(256, dtype=np.int64)
-        for start in range(0, len(train), 4096):
-            counts += np.bincount(pixels[train[start : start + 4096], channel].reshape(-1), minlength=256)
-        mean = float((counts * levels).sum() / counts.sum())
-        std = float(np.sqrt((counts * (levels - mean) ** 2).sum() / counts.sum()))
-        means.append(round(mean, 6))
-        stds.append(round(max(std, 1e-3), 6))
-    return tuple(means), tuple(stds)
+    means = (counts * levels).sum(1) / counts.sum(1)
+    stds = np.sqrt((counts * (levels - means[:, None]) ** 2).sum(1) / counts.sum(1))
+    return tuple(round(float(m), 6) for m in means), tuple(round(max(float(s), 1e-3), 6) for s in stds)

@@ -79,8 +79,8 @@ class Predictor:
         if batch:
             yield from self._answer(batch)
 
-    def probabilities(self, inputs: np.ndarray | Sequence[Sequence[int]]) -> np.ndarray:
-        """(N, channels, height, width) uint8 pixels or N rows of token numbers → (N, classes) float64."""
+    def probabilities(self, inputs: Any) -> np.ndarray:
+        """(N, channels, height, width) uint8 pixels, or N rows of token numbers → (N, classes) float64."""
         count = len(inputs)
         out = np.empty((count, len(self.classes)))
         if isinstance(self.recipe, ImageRecipe):
@@ -90,7 +90,7 @@ class Predictor:
         for start in range(0, count, BATCH):
             chosen = order[start : start + BATCH]
             if isinstance(self.recipe, ImageRecipe):
-                images = np.asarray(inputs)[chosen].astype(np.float32)
+                images = inputs[chosen].astype(np.float32)
                 out[chosen] = self.engine.probabilities(normalize(images, self.recipe))
             else:
                 out[chosen] = self.engine.probabilities(pad_rows([inputs[i] for i in chosen]))
