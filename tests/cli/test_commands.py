@@ -229,6 +229,7 @@ def test_demo_trains_evaluates_and_predicts(danlu: Cli, monkeypatch: pytest.Monk
     from danlu.training.choose import RECIPES, Recipe
 
     monkeypatch.setitem(RECIPES, "vgg_cnn", Recipe(1, (2, 2), 64, 2e-3))
+    monkeypatch.setattr("danlu.training.choose.FEWEST_STEPS", 1)
     code, out, err = danlu("demo")
     assert code == 0
     accuracy, run = (line.split()[-1] for line in out.splitlines())

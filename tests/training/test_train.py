@@ -230,3 +230,9 @@ def test_data_larger_than_memory_trains_from_disk_to_the_same_weights(
     assert danlu.evaluate(two).accuracy == danlu.evaluate(one).accuracy
     with pytest.raises(MachineError, match=r"do not fit in the .* GB of free memory[\s\S]*data\.cache=true"):
         danlu.train(data, {**settings, "data.cache": False})
+
+
+def test_few_examples_are_trained_long_enough_to_learn(tmp_path: Path) -> None:
+    run = danlu.train(write_reviews(tmp_path / "few.csv", count=40), {"training.threads": 1})
+    assert run.status()["epochs_done"] == 100
+    assert danlu.evaluate(run).accuracy == 1

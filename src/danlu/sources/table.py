@@ -93,8 +93,10 @@ def read(place: str | Path, settings: DataSettings) -> Examples:
         parts.append(part)
         groups.append(_group(cells.get(columns.group)) if columns.group else "")
     if not items and problems:
+        first = f"{problems[0].key} {problems[0].reason}"
         raise DataError(
-            f"none of the {len(problems):,} rows of `{path}` can be used, first: {problems[0].key} {problems[0].reason}"
+            f"none of the {len(problems):,} rows of `{path}` can be used, first: {first}",
+            hint="`data.image_folder=…` names the folder the file names start from" if columns.image else None,
         )
     if columns.image:
         items, labels, keys, parts, groups = _without_repeats(items, labels, keys, parts, groups, notes, path)

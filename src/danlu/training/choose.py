@@ -15,6 +15,7 @@ from danlu.training import LOSSES, OPTIMIZERS, SCHEDULES
 Choices = dict[str, tuple[Any, str]]
 MANY_EXAMPLES = 20_000
 FEW_EPOCHS = 8
+FEWEST_STEPS, MOST_EPOCHS = 300, 100
 
 
 @dataclass(frozen=True)
@@ -99,9 +100,14 @@ def choose_training(config: Config, data: PreparedData) -> Choices:
     count = len(data.parts["train"])
     low, high = recipe.epochs_between
     epochs = max(low, min(high, round(recipe.visits / count)))
+    batch_size = recipe.batch_size if training.batch_size == "auto" else int(training.batch_size)
+    length = f"about {recipe.visits:,} examples seen, {low} to {high} epochs"
+    for_steps = min(MOST_EPOCHS, -(-FEWEST_STEPS // -(-count // batch_size)))
+    if for_steps > epochs:
+        epochs, length = for_steps, f"{FEWEST_STEPS} steps, at most {MOST_EPOCHS} epochs: few examples"
     why = f"tuned for {name}"
     wanted: Choices = {
-        "training.epochs": (epochs, f"about {recipe.visits:,} examples seen, {low} to {high} epochs"),
+        "training.epochs": (epochs, length),
         "training.batch_size": (recipe.batch_size, why),
         "training.learning_rate": (recipe.learning_rate, why),
         "training.optimizer": (recipe.optimizer, why),
