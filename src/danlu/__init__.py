@@ -24,14 +24,16 @@ if TYPE_CHECKING:
     from danlu.evaluation.evaluate import evaluate as evaluate
     from danlu.prediction.predictor import Predictor as Predictor
     from danlu.prediction.predictor import load as load
-    from danlu.training.fit import fit as fit
+    from danlu.training.train import resume as resume
     from danlu.training.train import train as train
+    from danlu.training.trainer import Trainer as Trainer
 
 __version__ = "0.1.0"
 
 _PUBLIC = {
     "train": "danlu.training.train",
-    "fit": "danlu.training.fit",
+    "resume": "danlu.training.train",
+    "Trainer": "danlu.training.trainer",
     "evaluate": "danlu.evaluation.evaluate",
     "load": "danlu.prediction.predictor",
     "Predictor": "danlu.prediction.predictor",

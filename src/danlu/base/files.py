@@ -1,45 +1,45 @@
-"""Every write that must survive a crash goes through here.
+"""Every file operation that must survive a crash goes through here, and through no other file.
 
-Protocol: temporary name in the same folder → write all → flush and fsync → `os.replace` → fsync the folder.
-A reader sees the old file or the new one, never half of one.
+Protocol: temporary name in the same folder → write all → fsync → `os.replace` → fsync the folder.
+A reader sees the old file or the new one, never half of one. Tests replace `os` in this module to record every
+operation and to let each of them fail.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from danlu.base.errors import MachineError
 
 CHUNK_BYTES = 1 << 20
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+_END_OF_FILE = os.O_WRONLY | os.O_CREAT | os.O_APPEND
 
 
-def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+def write_atomically(path: Path, write: Callable[[Any], object]) -> None:
     """Call `write(file)` on a temporary file beside `path` and put it in place of `path` once it is on disk.
 
     A full disk, a read-only or a vanished folder raises `MachineError`, and the old file stays as it was.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with _told(path):
         try:
-            with open(temporary, "wb") as file:
+            with _Handle(temporary, _NEW_FILE) as file:
                 write(file)
-                file.flush()
-                os.fsync(file.fileno())
+                file.sync()
             os.replace(temporary, path)
             sync_folder(path.parent)
         except BaseException:
-            temporary.unlink(missing_ok=True)
+            if os.path.lexists(temporary):
+                os.unlink(temporary)
             raise
-    except OSError as error:
-        raise MachineError(
-            f"cannot write `{path}`: {error.strerror or error}",
-            hint="free some space or choose another folder with `--runs DIR`",
-        ) from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -48,6 +48,35 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+
+def append_text(path: Path, text: str, *, durable: bool = True) -> None:
+    """Add to the end of a file; a crash can tear at most what is added. `durable` waits until it is on disk."""
+    is_new = not path.exists()
+    with _told(path):
+        with _Handle(path, _END_OF_FILE) as file:
+            file.write(text.encode("utf-8"))
+            if durable:
+                file.sync()
+        if is_new and durable:
+            sync_folder(path.parent)
+
+
+def point_link(link: Path, target: str) -> None:
+    """Make `link` a symbolic link to `target`, in one step."""
+    temporary = link.with_name(f".{link.name}.{os.getpid()}.tmp")
+    with _told(link):
+        if os.path.lexists(temporary):
+            os.unlink(temporary)
+        os.symlink(target, temporary)
+        os.replace(temporary, link)
+
+
+def remove_file(path: Path) -> None:
+    """Delete a file, if it is there."""
+    with _told(path):
+        if os.path.lexists(path):
+            os.unlink(path)
 
 
 def sync_folder(folder: Path) -> None:
@@ -65,3 +94,39 @@ def sha256_of_file(path: Path) -> str:
         while chunk := file.read(CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+class _Handle(io.RawIOBase):
+    """An open file that writes all it is given, or raises."""
+
+    def __init__(self, path: Path, flags: int) -> None:
+        self.handle = os.open(path, flags, 0o666)
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        left = memoryview(data).cast("B")
+        size = len(left)
+        while left:
+            left = left[os.write(self.handle, left[: 64 * CHUNK_BYTES]) :]
+        return size
+
+    def sync(self) -> None:
+        os.fsync(self.handle)
+
+    def close(self) -> None:
+        if not self.closed:
+            super().close()
+            os.close(self.handle)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise MachineError(
+            f"cannot write `{path}`: {error.strerror or error}",
+            hint="free some space, or choose another folder with `DANLU_RUNS=…`",
+        ) from error

@@ -65,7 +65,7 @@ def environment() -> dict[str, Any]:
         "danlu": danlu.__version__,
         "python": platform.python_version(),
         "system": platform.platform(),
-        "processor": _processor_name(),
+        "processor": processor_name(),
         "cores": available_cores(),
         "memory_gb": round(memory_bytes()[0] / 1e9, 1),
         "packages": {name: found for name, found in package_versions().items() if found},
@@ -79,7 +79,7 @@ def free_disk_bytes(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-def _processor_name() -> str:
+def processor_name() -> str:
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

@@ -6,12 +6,14 @@ import json
 import os
 import re
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from danlu.base.errors import ConfigError, MachineError, ModelError
-from danlu.base.files import write_json, write_text
+from danlu.base.files import append_text, point_link, write_json, write_text
 from danlu.base.registry import nearest_names
 
 FORMAT = 1
@@ -49,6 +51,18 @@ class Run:
     @property
     def history_file(self) -> Path:
         return self.folder / "history.jsonl"
+
+    @property
+    def steps_file(self) -> Path:
+        return self.folder / "steps.jsonl"
+
+    @property
+    def tensorboard_folder(self) -> Path:
+        return self.folder / "tensorboard"
+
+    @property
+    def lock_file(self) -> Path:
+        return self.folder / ".lock"
 
     @property
     def model_file(self) -> Path:
@@ -98,27 +112,58 @@ class Run:
 
     def history(self) -> list[dict[str, Any]]:
         """One row an epoch; an unfinished last line is left out."""
-        if not self.history_file.exists():
-            return []
-        rows = []
-        for line in self.history_file.read_text(encoding="utf-8").splitlines():
-            try:
-                rows.append(json.loads(line))
-            except ValueError:
-                break
-        return rows
+        return _read_lines(self.history_file)
+
+    def steps(self) -> list[dict[str, Any]]:
+        """One row a step: step, epoch, loss, learning rate. Written with each checkpoint."""
+        return _read_lines(self.steps_file)
 
     def add_history(self, row: dict[str, Any]) -> None:
-        try:
-            with open(self.history_file, "a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
-                file.flush()
-        except OSError as error:
-            raise MachineError(f"cannot write `{self.history_file}`: {error.strerror}") from error
+        append_text(self.history_file, json.dumps(row) + "\n", durable=False)
 
-    def keep_history(self, rows: list[dict[str, Any]]) -> None:
-        """Write the history anew, for a resume that goes back to the last checkpoint."""
-        write_text(self.history_file, "".join(json.dumps(row) + "\n" for row in rows))
+    def add_steps(self, rows: Sequence[dict[str, Any]]) -> None:
+        append_text(self.steps_file, _lines(rows))
+
+    def keep(self, history: Sequence[dict[str, Any]], steps: int) -> int:
+        """Go back to `history` and the first `steps` steps, as a checkpoint has them; how many step rows are gone."""
+        write_text(self.history_file, _lines(history))
+        rows = [row for row in self.steps() if row["step"] < steps]
+        write_text(self.steps_file, _lines(rows))
+        return steps - len(rows)
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Be the only process that trains in this folder. Raises `MachineError` when another one does."""
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(self.lock_file, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            process = self.status().get("process", "unknown")
+            raise MachineError(
+                f"the run `{self}` is being trained by process {process}", hint="wait for it, or stop it first"
+            ) from None
+        except OSError as error:
+            raise MachineError(
+                f"cannot write in `{self}`: {error.strerror or error}",
+                hint="make the folder writable, or copy the run to another place",
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def state(self) -> str:
+        """The state `run.json` tells, or `crashed` when it tells `running` and no process holds the run."""
+        told = str(self.status().get("state", "?"))
+        if told not in ("running", "prepared"):
+            return told
+        try:
+            with self.hold():
+                return "crashed"
+        except MachineError:
+            return told
 
 
 def create_run(name: str | None, base: str) -> Run:
@@ -141,11 +186,11 @@ def create_run(name: str | None, base: str) -> Run:
             count += 1
     run = Run(home / name)
     if run.folder.exists():
-        raise ConfigError(
-            f"the run `{run.folder}` exists already", hint=f"go on with it: `danlu train --resume {run.folder}`"
-        )
+        raise _taken(run)
     try:
         run.folder.mkdir(parents=True)
+    except FileExistsError:
+        raise _taken(run) from None  # by a process that started in the same moment
     except OSError as error:
         raise MachineError(
             f"cannot make the run folder `{run.folder}`: {error.strerror}",
@@ -155,13 +200,21 @@ def create_run(name: str | None, base: str) -> Run:
     return run
 
 
+def _taken(run: Run) -> ConfigError:
+    """That the name is taken, with the line that goes on with the run where that is possible."""
+    try:
+        state = run.state()
+    except ModelError:
+        state = "damaged"
+    told = f"the run `{run}` exists already (state: {state})"
+    if state in ("crashed", "interrupted", "failed"):
+        return ConfigError(told, hint=f"go on with it: `danlu train --resume {run}`; or choose another name")
+    return ConfigError(told, hint="choose another name, or remove the folder")
+
+
 def point_latest(run: Run) -> None:
     """Make `runs/latest` a link to this run, in one step."""
-    latest = run.folder.parent / LATEST
-    temporary = run.folder.parent / f".latest.{os.getpid()}"
-    temporary.unlink(missing_ok=True)
-    os.symlink(run.name, temporary)
-    os.replace(temporary, latest)
+    point_link(run.folder.parent / LATEST, run.name)
 
 
 def find_run(place: str | Path) -> Run:
@@ -197,3 +250,20 @@ def _read_json(path: Path) -> dict[str, Any]:
     if found > FORMAT:
         raise ModelError(f"`{path}` has format {found}, this danlu reads up to {FORMAT}", hint="install a newer danlu")
     return dict(values)
+
+
+def _lines(rows: Sequence[dict[str, Any]]) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file of JSON lines, up to the first that is torn."""
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
+    return rows

@@ -84,6 +84,7 @@ class DataSettings(Section):
     vocabulary_size: Count = Field(20_000, description="most frequent tokens kept; others become <unk>")
     min_count: Count = Field(2, description="occurrences in the training part a token needs to be kept")
     cache: bool = Field(True, description="keep decoded images on disk for the next run")
+    reader_threads: Count = Field(4, description="threads that read ahead where pixels do not fit in memory")
 
     @model_validator(mode="after")
     def _split_sums_to_one(self) -> DataSettings:
@@ -147,8 +148,16 @@ class TrainingSettings(Section):
         "auto", description="share of the target spread over all classes; cross_entropy only"
     )
     focal_gamma: Annotated[float, Field(ge=0), Number] = Field(2.0, description="for loss focal")
+    sampling: Literal["shuffle", "balanced", "undersample"] = Field(
+        "shuffle",
+        description="examples of an epoch: each once; drawn so that classes are equally frequent; or of each class as "
+        "many as the rarest has, others every epoch",
+    )
     class_weights: Literal["none", "balanced"] = Field(
         "none", description="balanced weighs a class by examples / (classes × its examples)"
+    )
+    accumulation_steps: Count = Field(
+        1, description="batches whose gradients are added up before a step; a step sees batch_size × this"
     )
     clip_norm: Annotated[Annotated[float, Field(gt=0)] | Auto | None, Number, Optional_] = Field(
         "auto", description="largest norm of all gradients together; empty is off"
@@ -164,7 +173,29 @@ class TrainingSettings(Section):
     )
     seed: Annotated[int, Field(ge=0), Number] = Field(0, description="of weights, order, dropout and augmentation")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where tensors live")
-    threads: AutoCount = Field("auto", description="processor threads of tensor operations")
+    threads: AutoCount = Field("auto", description="processor threads of tensor operations; auto measures")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="numbers of the forward and backward pass; weights stay fp32; auto measures"
+    )
+    channels_last: bool | Auto = Field("auto", description="memory order of images; auto measures")
+    compile: bool | Auto = Field(
+        "auto", description="torch.compile the model; auto measures, and only where a run is long enough to pay for it"
+    )
+    gradient_checkpointing: bool = Field(
+        False, description="compute activations twice to keep fewer of them in memory; for chains of layers"
+    )
+    deterministic: bool = Field(
+        False, description="only kernels that give the same bits on a GPU too; the processor's always do"
+    )
+    tensorboard: bool = Field(False, description="write TensorBoard events into the run's folder")
+
+
+class CheckpointSettings(Section):
+    """How much work a crash can cost."""
+
+    every_steps: AutoCount = Field(
+        "auto", description="steps between two saves; auto: as often as costs at most 1 % of the time"
+    )
 
 
 class Settings(Section):
@@ -174,3 +205,4 @@ class Settings(Section):
     augmentation: AugmentationSettings = AugmentationSettings()  # type: ignore[call-arg]
     model: ModelSettings = ModelSettings()  # type: ignore[call-arg]
     training: TrainingSettings = TrainingSettings()  # type: ignore[call-arg]
+    checkpoint: CheckpointSettings = CheckpointSettings()  # type: ignore[call-arg]

@@ -92,8 +92,8 @@ def main() -> None:
             traceback.print_exc()
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
-        sys.exit(_signal_code)
+    except (KeyboardInterrupt, click.Abort) as stopped:
+        sys.exit(getattr(stopped, "exit_code", _signal_code))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from danlu.base.errors import ConfigError
@@ -13,9 +15,17 @@ from danlu.base.machine import spin_briefly
 @click.argument("settings", nargs=-1, metavar="[section.key=value]…")
 @click.option("--config", type=click.Path(), help="YAML file with settings.")
 @click.option("--name", help="Name of the run; default: time, data and model.")
-@click.option("--resume", metavar="RUN", help="Go on with an interrupted run after its last checkpoint.")
+@click.option("--resume", metavar="RUN", help="Go on with an interrupted run from its last checkpoint, bit for bit.")
+@click.option("--inexact", is_flag=True, help="With --resume: go on although the result will not be the same bits.")
+@click.option("--processes", type=click.IntRange(min=1), default=1, help="Train with this many on this machine.")
 def command(
-    data: str | None, settings: tuple[str, ...], config: str | None, name: str | None, resume: str | None
+    data: str | None,
+    settings: tuple[str, ...],
+    config: str | None,
+    name: str | None,
+    resume: str | None,
+    inexact: bool,
+    processes: int,
 ) -> None:
     """Train on DATA: a folder of class folders, a .csv, .tsv, .jsonl or .npz file, or a known data set.
 
@@ -25,6 +35,8 @@ def command(
     danlu train photos/
     danlu train reviews.csv model.name=bilstm
     danlu train fashion-mnist model.name=mlp training.epochs=5
+    danlu train photos/ --processes 2
+    danlu train --resume runs/latest
     """
     spin_briefly()
     from danlu.cli.evaluate import print_evaluation
@@ -37,13 +49,17 @@ def command(
             raise ConfigError(
                 "`--resume RUN` goes on with the run's own data and settings", hint="give nothing else with it"
             )
-        run = resume_run(resume)
+        run = resume_run(resume, inexact=inexact, processes=processes)
+    elif inexact:
+        raise ConfigError("`--inexact` is about going on with a run", hint="`danlu train --resume RUN --inexact`")
     elif data is None:
         raise ConfigError("no DATA given", hint="`danlu train photos/`, or a name from `danlu data list`")
     elif "=" in data and "." in data.partition("=")[0]:
         raise ConfigError(f"`{data}` is a setting; DATA comes first", hint=f"`danlu train DATA {data}`")
     else:
-        run = train(data, config=config, words=settings, name=name)
+        run = train(data, config=config, words=settings, name=name, processes=processes)
+    if processes > 1 or os.environ.get("RANK", "0") != "0":
+        return  # the first of the processes has told the rest
     if run.status()["parts"].get("test"):
         print_evaluation(evaluate(run))
     click.echo(str(run))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -16,18 +18,21 @@ class RunningMean:
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
         self.steps = 0
-        self.mean = {name: value.detach().clone() for name, value in model.state_dict().items()}
+        self.weights = model.state_dict()
+        self.mean = {name: value.detach().clone() for name, value in self.weights.items()}
+        self.floating = [name for name, value in self.weights.items() if value.is_floating_point()]
+        self.others = [name for name in self.weights if name not in set(self.floating)]
 
     @torch.no_grad()
-    def update(self, model: nn.Module) -> None:
+    def update(self) -> None:
         self.steps += 1
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        means: list[Tensor] = []
-        values: list[Tensor] = []
-        for name, value in model.state_dict().items():
-            if value.is_floating_point():
-                means.append(self.mean[name])
-                values.append(value)
-            else:
-                self.mean[name].copy_(value)
-        torch._foreach_lerp_(means, values, 1 - decay)
+        means = [self.mean[name] for name in self.floating]
+        torch._foreach_lerp_(means, [self.weights[name] for name in self.floating], 1 - decay)
+        for name in self.others:
+            self.mean[name].copy_(self.weights[name])
+
+    def restore(self, mean: Mapping[str, Tensor], steps: int) -> None:
+        for name, value in self.mean.items():
+            value.copy_(mean[name])
+        self.steps = steps

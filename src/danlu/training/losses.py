@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -11,13 +12,29 @@ from torch.nn import functional
 from danlu.base.settings import TrainingSettings
 from danlu.training import LOSSES
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+LossFunction = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss and how much a batch weighs when the means of several batches become one."""
+
+    function: LossFunction
+    class_weights: Tensor | None = None
+
+    def __call__(self, scores: Tensor, labels: Tensor) -> Tensor:
+        return self.function(scores, labels)
+
+    def weight(self, labels: Tensor) -> Tensor:
+        """The denominator of the mean: the number of examples, or the sum of their classes' weights."""
+        if self.class_weights is None:
+            return torch.full((), float(len(labels)), device=labels.device)
+        return self.class_weights[labels].sum()
 
 
 def build_loss(settings: TrainingSettings, class_weights: Tensor | None = None) -> Loss:
     """The named loss for scores (B, classes) and labels (B,) int64."""
-    loss: Loss = LOSSES.load(settings.loss)(settings, class_weights)
-    return loss
+    return Loss(LOSSES.load(settings.loss)(settings, class_weights), class_weights)
 
 
 def balanced_weights(labels: Tensor, num_classes: int) -> Tensor:
@@ -30,7 +47,7 @@ def balanced_weights(labels: Tensor, num_classes: int) -> Tensor:
     return labels.numel() / (num_classes * counts)
 
 
-def cross_entropy(settings: TrainingSettings, class_weights: Tensor | None) -> Loss:
+def cross_entropy(settings: TrainingSettings, class_weights: Tensor | None) -> LossFunction:
     smoothing = 0.0 if settings.label_smoothing == "auto" else float(settings.label_smoothing)
 
     def loss(scores: Tensor, labels: Tensor) -> Tensor:
@@ -39,7 +56,7 @@ def cross_entropy(settings: TrainingSettings, class_weights: Tensor | None) -> L
     return loss
 
 
-def focal(settings: TrainingSettings, class_weights: Tensor | None) -> Loss:
+def focal(settings: TrainingSettings, class_weights: Tensor | None) -> LossFunction:
     """(1 − p)^γ × cross entropy, p the probability of the right class (Lin et al., 2017, equation 4)."""
 
     def loss(scores: Tensor, labels: Tensor) -> Tensor:
@@ -50,14 +67,14 @@ def focal(settings: TrainingSettings, class_weights: Tensor | None) -> Loss:
     return loss
 
 
-def mse(settings: TrainingSettings, class_weights: Tensor | None) -> Loss:
+def mse(settings: TrainingSettings, class_weights: Tensor | None) -> LossFunction:
     def loss(scores: Tensor, labels: Tensor) -> Tensor:
         return _weighted_mean((_distance(scores, labels) ** 2).mean(1), labels, class_weights)
 
     return loss
 
 
-def l1(settings: TrainingSettings, class_weights: Tensor | None) -> Loss:
+def l1(settings: TrainingSettings, class_weights: Tensor | None) -> LossFunction:
     def loss(scores: Tensor, labels: Tensor) -> Tensor:
         return _weighted_mean(_distance(scores, labels).abs().mean(1), labels, class_weights)
 

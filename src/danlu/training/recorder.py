@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,20 +12,25 @@ import torch
 from torch import Tensor
 
 from danlu.base import log
+from danlu.training.processes import Processes
+from danlu.training.step import Stepped
 
-BATCHES_AT_ONCE = 32
+STEPS_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
 class EpochRow:
-    """One row of the history. Losses are means over examples; `seconds` covers training and validation."""
+    """One row of the history. Losses are means over examples; `seconds` covers training and validation.
+
+    Accuracies are None where answers are not scores of classes.
+    """
 
     epoch: int
     step: int
     train_loss: float
-    train_accuracy: float
+    train_accuracy: float | None
     validation_loss: float
-    validation_accuracy: float
+    validation_accuracy: float | None
     learning_rate: float
     seconds: float
     examples_per_second: float
@@ -34,62 +41,124 @@ class EpochRow:
 
 
 class Recorder:
-    """Sums of an epoch without a stop of the device, and what the person watching sees."""
+    """What the steps of an epoch gave, without a stop of the device, and what the person watching sees.
 
-    def __init__(self, epochs: int, steps_per_epoch: int, unit: str = "examples") -> None:
+    The loss of every step is kept until the epoch ends, so that its mean does not depend on when it was looked at:
+    a resumed run reports the same bits.
+    """
+
+    def __init__(
+        self, epochs: int, steps_per_epoch: int, unit: str = "examples", processes: Processes | None = None
+    ) -> None:
         self.epochs = epochs
-        self.steps_per_epoch = steps_per_epoch
         self.unit = unit
-        self.bar = _Bar(epochs, steps_per_epoch) if log.is_interactive() else None
+        self.processes = processes or Processes()
+        self.is_watched = self.processes.rank == 0
+        self.bar = _Bar(epochs, steps_per_epoch) if log.is_interactive() and self.is_watched else None
         self.seconds_used: list[float] = []
         self.open_epoch(0)
 
-    def open_epoch(self, epoch: int) -> None:
+    def open_epoch(self, epoch: int, saved: Mapping[str, Any] | None = None) -> None:
+        """Start an epoch, or go on with one from what `state` saved."""
+        saved = saved or {}
         self.epoch = epoch
+        self.losses: list[float] = list(saved.get("losses", ()))
+        self.examples: list[int] = list(saved.get("examples", ()))
+        self.rates: list[float] = list(saved.get("rates", ()))
+        self.right: int | None = saved.get("right", 0)
+        self.told = len(self.losses)
+        self.seconds_before = float(saved.get("seconds", 0.0))
         self.started = time.perf_counter()
-        self.loss_sum: Tensor | float = 0.0
-        self.right: Tensor | int = 0
-        self.examples = 0
-        self.waiting: list[tuple[Tensor, Tensor, Tensor]] = []
+        self.examples_before = sum(self.examples)
+        self.bad_step: int | None = None
+        self.on_device: list[Tensor] = []
+        self.right_on_device: Tensor | int = 0
+        self.waiting: list[Stepped] = []
         if self.bar:
-            self.bar.open(epoch)
+            self.bar.open(epoch, len(self.losses))
 
-    def add_batch(self, loss: Tensor, scores: Tensor, labels: Tensor) -> None:
-        """Weighted by the number of examples; nothing is read back from the device."""
-        self.waiting.append((loss.detach(), scores.detach(), labels))
-        self.examples += len(labels)
-        if len(self.waiting) == BATCHES_AT_ONCE:
-            self._add_up()
+    def add_step(self, stepped: Stepped, learning_rate: float) -> None:
+        """Take note of a step; nothing is read back from the device."""
+        self.waiting.append(stepped)
+        self.examples.append(stepped.examples)
+        self.rates.append(learning_rate)
+        if len(self.waiting) == STEPS_AT_ONCE:
+            self._gather()
         if self.bar:
             self.bar.advance()
 
-    def close_training(self) -> tuple[float, float]:
-        """(mean loss, accuracy) of the epoch's batches; the one read of the device."""
-        if self.waiting:
-            self._add_up()
-        self.train_seconds = time.perf_counter() - self.started
-        loss_sum, right = float(self.loss_sum), int(self.right)
-        return loss_sum / max(1, self.examples), right / max(1, self.examples)
+    def read(self) -> None:
+        """Bring all that is on the device here: the one read, at the end of an epoch and before a save.
 
-    def _add_up(self) -> None:
-        """Many batches in a few operations: for small models, six operations a batch would be 2 % of the time."""
-        losses, scores, labels = zip(*self.waiting, strict=True)
-        device = losses[0].device
-        kind = torch.float32 if device.type == "mps" else torch.float64  # Apple's GPUs have no float64
-        counts = torch.tensor([len(some) for some in labels], dtype=kind, device=device)
-        self.loss_sum = self.loss_sum + (torch.stack(losses).to(kind) * counts).sum()
-        self.right = self.right + (torch.cat(scores).argmax(1) == torch.cat(labels)).sum()
+        `bad_step` is then the place in the epoch of the first loss that is not a number.
+        """
+        if self.waiting:
+            self._gather()
+        if self.on_device:
+            known = len(self.losses)
+            self.losses += self.processes.add_up(torch.cat(self.on_device)).tolist()
+            if self.bad_step is None:
+                bad = (place for place in range(known, len(self.losses)) if not math.isfinite(self.losses[place]))
+                self.bad_step = next(bad, None)
+            self.on_device.clear()
+            if self.right is not None:
+                right = torch.as_tensor(self.right_on_device, device=self.device)
+                self.right += int(self.processes.add_up(right))
+            self.right_on_device = 0
+
+    def state(self) -> dict[str, Any]:
+        """What `open_epoch` needs to go on; call `read` first."""
+        return {
+            "losses": self.losses,
+            "examples": self.examples,
+            "rates": self.rates,
+            "right": self.right,
+            "seconds": self.seconds(),
+        }
+
+    def seconds(self) -> float:
+        return self.seconds_before + time.perf_counter() - self.started
+
+    def train_means(self) -> tuple[float, float | None]:
+        """(mean loss, accuracy) of the epoch's examples; call `read` first."""
+        count = max(1, sum(self.examples))
+        total = math.fsum(loss * size for loss, size in zip(self.losses, self.examples, strict=True))
+        return total / count, None if self.right is None else self.right / count
+
+    def new_rows(self, step: int) -> list[dict[str, Any]]:
+        """A row for each step not told before, `step` being the number of steps done; call `read` first."""
+        first = step - len(self.losses)
+        rows = [
+            {"step": first + place, "epoch": self.epoch, "loss": self.losses[place], "learning_rate": self.rates[place]}
+            for place in range(self.told, len(self.losses))
+        ]
+        self.told = len(self.losses)
+        return rows
+
+    def _gather(self) -> None:
+        """Many steps in a few operations: for small models, six operations a step would be 2 % of the time."""
+        self.on_device.append(torch.stack([stepped.loss for stepped in self.waiting]).float())
+        answers = [pair for stepped in self.waiting for pair in stepped.answers]
+        self.device = self.on_device[0].device
+        if any(not is_classification(*pair) for pair in answers):
+            self.right = None
+        if self.right is not None and answers:
+            scores, labels = (torch.cat(parts) for parts in zip(*answers, strict=True))
+            self.right_on_device = self.right_on_device + (scores.argmax(1) == labels).sum()
         self.waiting.clear()
 
     def close_epoch(self, row: EpochRow) -> None:
         """Tell the row."""
         self.seconds_used.append(row.seconds)
+        if not self.is_watched:
+            return
         left = (self.epochs - row.epoch - 1) * (sum(self.seconds_used) / len(self.seconds_used))
         best = " (best so far)" if row.is_best else ""
+        accuracy = "" if row.validation_accuracy is None else f"   validation accuracy {row.validation_accuracy:6.2%}"
         line = (
             f"epoch {row.epoch + 1:>{len(str(self.epochs))}}/{self.epochs}"
             f"   loss {row.train_loss:.4f}   validation loss {row.validation_loss:.4f}"
-            f"   validation accuracy {row.validation_accuracy:6.2%}{best:<14}"
+            f"{accuracy}{best:<14}"
             f"   {row.seconds:6.1f} s   {row.examples_per_second:8,.0f} {self.unit}/s"
         )
         if left >= 1:
@@ -99,9 +168,17 @@ class Recorder:
         else:
             log.say(line)
 
-    def close(self) -> None:
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         if self.bar:
             self.bar.close()
+
+
+def is_classification(scores: Tensor, labels: Tensor) -> bool:
+    """Scores (B, classes) of labels (B,) that are whole numbers."""
+    return scores.ndim == 2 and labels.ndim == 1 and not labels.is_floating_point() and scores.shape[1] > 1
 
 
 class _Bar:
@@ -126,10 +203,10 @@ class _Bar:
         self.last = time.perf_counter()
         self.progress.start()
 
-    def open(self, epoch: int) -> None:
+    def open(self, epoch: int, step: int) -> None:
         self.waiting = 0
         self.progress.update(
-            self.task, description=f"epoch {epoch + 1}/{self.epochs}", completed=epoch * self.steps_per_epoch
+            self.task, description=f"epoch {epoch + 1}/{self.epochs}", completed=epoch * self.steps_per_epoch + step
         )
 
     def advance(self) -> None:

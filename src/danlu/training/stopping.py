@@ -47,6 +47,5 @@ class Stopping:
 
     def _rank(self, row: EpochRow) -> tuple[float, float]:
         loss = row.validation_loss if math.isfinite(row.validation_loss) else math.inf
-        if self.by == "validation_loss":
-            return (-loss, row.validation_accuracy)
-        return (row.validation_accuracy, -loss)
+        accuracy = row.validation_accuracy or 0.0
+        return (-loss, accuracy) if self.by == "validation_loss" else (accuracy, -loss)

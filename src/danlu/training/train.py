@@ -1,14 +1,11 @@
-"""The verb `train`: DATA → a run folder with the best model."""
+"""The verbs `train` and `resume`: DATA → a run folder with the best model."""
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import io
 import os
 import time
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,27 +15,25 @@ from torch import nn
 from danlu.base import log
 from danlu.base.config import Config, read_config
 from danlu.base.errors import ConfigError, DanluError, MachineError
-from danlu.base.files import write_json, write_text
-from danlu.base.machine import environment
-from danlu.base.runs import Run, create_run, find_run, point_latest, splits_folder
-from danlu.base.settings import DataSettings
+from danlu.base.files import write_text
+from danlu.base.runs import Run, find_run, point_latest
 from danlu.data.augment import Augmentation
 from danlu.data.batches import Batches, FixedBatches, ImageBatches, TextBatches
-from danlu.data.prepare import PreparedData, prepare
-from danlu.data.split import ManifestRow, read_manifest, write_manifest
+from danlu.data.prepare import PreparedData
 from danlu.inputs.images import ImageRecipe
-from danlu.models import MODELS
-from danlu.models.build import build_model, check_kind, check_options
-from danlu.models.shapes import ExampleShape, ImageShape, TextShape
+from danlu.models.build import build_model
 from danlu.models.summary import summarize
-from danlu.sources.recognize import recognize
-from danlu.training.checkpoints import Checkpoints
-from danlu.training.choose import check_names, choose_augmentation, choose_model, choose_training
-from danlu.training.fit import Outcome, fit
-from danlu.training.losses import balanced_weights
+from danlu.training.interrupt import Interrupted
+from danlu.training.keeper import Hooks
+from danlu.training.launch import launch, launcher_fact, relaunched_run, restarts
+from danlu.training.losses import balanced_weights, build_loss
+from danlu.training.probe import Model, choose_by_measuring
+from danlu.training.processes import Processes, join_processes
 from danlu.training.record import write_record
-from danlu.training.recorder import readable_seconds
-from danlu.training.threads import choose_threads
+from danlu.training.recorder import EpochRow, readable_seconds
+from danlu.training.start import Start, example_shape, join_start, read_start, readable_value, start_run
+from danlu.training.tensorboard import EventWriter
+from danlu.training.trainer import Outcome, Trainer
 
 
 def train(
@@ -48,267 +43,256 @@ def train(
     config: str | Path | None = None,
     words: Sequence[str] = (),
     name: str | None = None,
+    processes: int = 1,
 ) -> Run:
     """Train a classifier on a path or a known data set and return its run folder.
 
     `settings`: Python values by key, such as `{"training.epochs": 5}`; `config`: a YAML file; `words`:
-    `section.key=value` texts as on the command line. The test part is put aside and not looked at.
+    `section.key=value` texts as on the command line. The test part is put aside and not looked at. `processes`: how
+    many to train with on this machine; under torchrun it is torchrun that starts them.
     Raises `ConfigError`, `DataError`, `ModelError` or `MachineError`.
 
     >>> run = train("digits", {"model.name": "mlp", "training.epochs": 2})   # doctest: +SKIP
     """
     checked = read_config(config, words, settings)
-    check_names(checked)
-    source = checked.settings.data.source
-    log.say(f"data: {data} ({recognize(data) if source == 'auto' else source})")
-    _check_model_options(checked)
-    prepared = prepare(data, checked.settings.data, earlier=_earlier_split(data, checked.settings.data))
-    resolved = _resolve(checked, prepared)
-    run = create_run(name, f"{_short_name(data)}-{resolved.settings.model.name}")
-    log.say(f"run: {run}")
-    _write_start(run, data, resolved, prepared)
-    return _train_in(run, resolved, prepared, resumed=False)
+    together = _join(checked.settings.training.device)
+    if together.count > 1:
+        if processes > 1:
+            raise ConfigError("torchrun has started the processes", hint="leave `--processes` out")
+        return _train_together(together, lambda: relaunched_run() or start_run(data, checked, name))
+    start = start_run(data, checked, name)
+    if processes > 1:
+        return launch(start.run, processes)
+    with start.run.hold():
+        return _train_in(start, together)
 
 
-def resume(place: str | Path) -> Run:
-    """Go on with an interrupted run from its last checkpoint, with the settings and the split it started with."""
+def resume(place: str | Path, *, inexact: bool = False, processes: int = 1) -> Run:
+    """Go on with an interrupted run from its last checkpoint, with the settings and the split it started with.
+
+    The result is the same bits as without the interruption. Where that cannot be, what differs is told and refused
+    with `ConfigError`, unless `inexact`.
+    """
+    together = _join("auto")
+    if together.count > 1:
+        return _train_together(together, lambda: find_run(place), inexact=inexact)
     run = find_run(place)
-    status = run.status()
-    if status.get("state") == "finished":
+    _require_unfinished(run)
+    if processes > 1:
+        return launch(run, processes, inexact=inexact)
+    with run.hold():
+        return _train_in(read_start(run), together, inexact=inexact)
+
+
+def _train_together(together: Processes, begin: Callable[[], Run | Start], *, inexact: bool = False) -> Run:
+    """Train as one of several processes: the first one finds or makes the run, tells it to the others, and writes."""
+    if together.rank:
+        told = together.share()
+        if "exit_code" in told:
+            raise SystemExit(told["exit_code"])
+        with log.silence():
+            return _train_in(join_start(told), together, inexact=inexact)
+    with ExitStack() as stack:
+        try:
+            begun = begin()
+            run = begun if isinstance(begun, Run) else begun.run
+            if restarts() and run.status().get("state") == "failed":
+                together.share({"exit_code": 0})  # to start again would only fail again; the launcher reads the state
+                raise SystemExit(0)
+            _require_unfinished(run)
+            stack.enter_context(run.hold())
+            start = begun if isinstance(begun, Start) else read_start(run)
+        except DanluError as error:
+            together.share({"exit_code": error.exit_code})
+            raise
+        run.update(launcher=launcher_fact())
+        together.share(start.to_json())
+        return _train_in(start, together, inexact=inexact)
+
+
+def _require_unfinished(run: Run) -> None:
+    if run.status().get("state") == "finished":
         raise ConfigError(f"the run `{run}` is finished", hint=f"`danlu evaluate {run}` shows its results")
-    config = read_config(run.config_file)
-    earlier = read_manifest(run.manifest_file)
-    prepared = prepare(status["data"], config.settings.data, earlier=earlier)
-    if [row.sha256 for row in prepared.manifest] != [row.sha256 for row in earlier]:
-        raise ConfigError(
-            f"the data `{status['data']}` is not what it was when `{run}` started",
-            hint="start a new run, which keeps the parts of the examples that are still there",
-        )
-    point_latest(run)
-    return _train_in(run, config, prepared, resumed=True)
 
 
-def _train_in(run: Run, config: Config, prepared: PreparedData, *, resumed: bool) -> Run:
+def _train_in(start: Start, together: Processes, *, inexact: bool = False) -> Run:
+    """Train in a run folder that this process holds, and write what became of it, whatever that is."""
+    run, is_first = start.run, together.rank == 0
     started = time.time()
+    if not is_first:
+        _fit(start, together, inexact=inexact)
+        return run
+    point_latest(run)
     run.update(state="running", process=os.getpid())
+    write_record(run)
     try:
-        outcome = _fit(run, config, prepared, resumed=resumed)
-    except KeyboardInterrupt:
-        run.update(state="interrupted", stop_reason="interrupted")
-        write_record(run)
-        log.say(f"interrupted; go on with `danlu train --resume {run}`")
+        outcome = _fit(start, together, inexact=inexact)
+    except KeyboardInterrupt as stopped:
+        how = str(stopped) if isinstance(stopped, Interrupted) else "interrupted"
+        _note_end(run, started, state="interrupted", stop_reason=how)
+        log.say(f"{how}; go on with `danlu train --resume {run}`")
         raise
     except DanluError as error:
-        run.update(state="failed", stop_reason=error.message)
-        write_record(run)
+        failure = {"type": type(error).__name__, "message": error.message, "hint": error.hint}
+        _note_end(run, started, state="failed", stop_reason=error.message, failure=failure)
         raise
     except Exception as error:
-        run.update(state="failed", stop_reason=f"{type(error).__name__}: {error}")
-        write_record(run)
+        if together.count == 1:  # of several processes another one may have died, and the launcher starts all again
+            _note_end(run, started, state="failed", stop_reason=f"{type(error).__name__}: {error}")
         raise
-    run.update(
+    _note_end(
+        run,
+        started,
         state="finished",
         stop_reason=outcome.stop_reason,
-        seconds=round(time.time() - started + run.status().get("seconds", 0), 2),
         epochs_done=len(outcome.history),
         best=outcome.best.to_json(),
     )
-    write_record(run)
-    log.say(
-        f"best: epoch {outcome.best.epoch + 1}, validation accuracy {outcome.best.validation_accuracy:.2%}"
-        f" ({outcome.stop_reason}, {readable_seconds(run.status()['seconds'])})"
-    )
+    seconds = readable_seconds(run.status()["seconds"])
+    accuracy = outcome.best.validation_accuracy or 0.0
+    log.say(f"best: epoch {outcome.best.epoch + 1}, validation accuracy {accuracy:.2%} ({outcome.stop_reason}, {seconds})")
     return run
 
 
-def _fit(run: Run, config: Config, prepared: PreparedData, *, resumed: bool) -> Outcome:
+def _note_end(run: Run, started: float, **values: Any) -> None:
+    """State and record of a run that has ended; on a full disk only what ended it is raised, not this too."""
+    try:
+        seconds = round(time.time() - started + run.status().get("seconds", 0), 2)
+        run.update(seconds=seconds, **values)
+        write_record(run)
+    except DanluError as error:
+        log.warn(f"the run's state could not be written: {error.message}")
+
+
+def _fit(start: Start, together: Processes, *, inexact: bool) -> Outcome:
+    config, prepared = start.config, start.prepared
     training, model_settings = config.settings.training, config.settings.model
     device = choose_device(training.device)
-    description = run.model()
     model = build_model(
         model_settings.name,
         example_shape(prepared),
         len(prepared.classes),
-        description["options"],
+        start.model["options"],
         initialization=model_settings.initialization,
         seed=training.seed,
     ).to(device)
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # convolutions: 10 to 40 % faster
     summary = summarize(model, example_shape(prepared))
     size = f"{summary.parameters:,} parameters, {summary.macs / 1e6:,.1f} M multiply-adds an example"
     log.say(f"model: {model_settings.name}, {size}")
     train_batches, validation_batches = _batches(config, prepared, device)
-    if device.type == "cpu":
-        _set_threads(run, config, model, train_batches)
+    config = _measured(start, model, train_batches, device, together)
+    training = config.settings.training
     class_weights = None
     if training.class_weights == "balanced":
         labels = torch.from_numpy(prepared.parts["train"].labels)
         class_weights = balanced_weights(labels, len(prepared.classes)).to(device)
-    checkpoints = Checkpoints(run.checkpoints_folder)
-    if resumed and (saved := checkpoints.load_latest()):
-        run.keep_history(saved.values["history"])
-        log.say(f"going on after epoch {saved.values['epoch'] + 1}")
-    elif resumed:
-        run.keep_history([])
-    return fit(
-        model,
-        train_batches,
-        validation_batches,
-        training,
-        class_weights=class_weights,
-        checkpoints=checkpoints,
-        on_epoch=lambda row: run.add_history(row.to_json()),
-        unit=prepared.kind,
-    )
+    every_steps = config.settings.checkpoint.every_steps
+    with _hooks(start.run, config) as hooks:
+        return Trainer(
+            model,
+            train_batches,
+            validation_batches,
+            build_loss(training, class_weights),
+            settings=training,
+            device=device,
+        ).fit(
+            start.run.checkpoints_folder,
+            every_steps=None if every_steps == "auto" else int(every_steps),
+            inexact=inexact,
+            unit=prepared.kind,
+            hooks=hooks,
+        )
 
 
-def _set_threads(run: Run, config: Config, model: nn.Module, batches: Batches) -> None:
-    """The threads asked for, or the number that is fastest here, which `config.yaml` then keeps for a resume."""
-    threads = config.settings.training.threads
-    if threads == "auto":
-        threads, reason = choose_threads(model, *next(batches.epoch(0)))
-        log.say(f"  training.threads={threads}   {reason}")
-        config = config.with_chosen({"training.threads": (threads, reason)})
-        write_text(run.config_file, config.to_yaml())
-    torch.set_num_threads(int(threads))
+@contextmanager
+def _hooks(run: Run, config: Config) -> Iterator[Hooks]:
+    """History, step rows and TensorBoard of a run."""
+    events = EventWriter(run.tensorboard_folder) if config.settings.training.tensorboard else None
+
+    def on_epoch(row: EpochRow) -> None:
+        run.add_history(row.to_json())
+        if events:
+            events.add_epoch(row)
+
+    def on_steps(rows: list[dict[str, Any]]) -> None:
+        run.add_steps(rows)
+        if events:
+            events.add_steps(rows)
+
+    def on_resume(values: Mapping[str, Any]) -> None:
+        lost = run.keep(values["history"], values["step"])
+        if lost:
+            log.warn(f"{lost:,} rows of `{run.steps_file}` are gone")
+        if events:
+            events.go_back(values["step"])
+        log.say(f"going on after step {values['step']:,} (epoch {values['epoch'] + 1}, batch {values['batch']:,})")
+
+    try:
+        yield Hooks(on_epoch, on_steps, on_resume)
+    finally:
+        if events:
+            events.close()
+
+
+def _measured(start: Start, model: nn.Module, batches: Batches, device: torch.device, together: Processes) -> Config:
+    """The settings that are chosen by measuring on this machine, which `config.yaml` then keeps for a resume."""
+    config = start.config
+    if together.rank == 0:
+        training = config.settings.training
+        steps = -(-len(batches) // training.accumulation_steps) * int(training.epochs)
+        measured = Model(start.model, next(iter(batches.epoch(0))), together.local_count)
+        choices = choose_by_measuring(config, model, measured, steps)
+        for key, (value, reason) in choices.items():
+            log.say(f"  {key}={readable_value(value)}   {reason}")
+        if choices:
+            config = config.with_chosen(choices)
+            write_text(start.run.config_file, config.to_yaml())
+    told = together.share(config.settings.training.model_dump())
+    if together.rank:
+        config = config.with_chosen({f"training.{name}": (value, "told") for name, value in told.items()})
+    if device.type == "cpu":
+        torch.set_num_threads(int(config.settings.training.threads))
+    return config
 
 
 def choose_device(wanted: str) -> torch.device:
-    """The device to train on; a named one that is not there is an error, not a fall-back."""
+    """The device to train on; a named one that is not there is an error, not a fall-back.
+
+    Of several processes on a machine with GPUs, each takes the one of its number.
+    """
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if wanted == "auto":
-        return torch.device(next(name for name in ("cuda", "mps", "cpu") if there[name]))
+        wanted = next(name for name in ("cuda", "mps", "cpu") if there[name])
     if not there[wanted]:
         raise MachineError(f"`training.device={wanted}`: there is none here", hint="`danlu check` shows what there is")
+    if wanted == "cuda" and "LOCAL_RANK" in os.environ:
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
+        torch.cuda.set_device(device)
+        return device
     return torch.device(wanted)
 
 
-def example_shape(prepared: PreparedData) -> ExampleShape:
-    recipe = prepared.recipe
-    if isinstance(recipe, ImageRecipe):
-        return ImageShape(*recipe.shape)
-    return TextShape(recipe.vocabulary_size, recipe.max_length)
+def _join(device: str) -> Processes:
+    return join_processes(choose_device(device))
 
 
 def _batches(config: Config, prepared: PreparedData, device: torch.device) -> tuple[Batches, Batches]:
     training, augmentation = config.settings.training, config.settings.augmentation
     part, recipe = prepared.parts["train"], prepared.recipe
     batch_size = int(training.batch_size)
-    if "validation" not in prepared.parts:
-        raise ConfigError(
-            "there is no validation part", hint="give `data.split` a validation share, such as [0.7,0.1,0.2]"
-        )
     if isinstance(recipe, ImageRecipe):
-        changes = Augmentation(**augmentation.model_dump())
-        batches: Batches = ImageBatches(
-            part, recipe, batch_size=batch_size, seed=training.seed, augmentation=changes, device=device
+        images = ImageBatches(
+            part,
+            recipe,
+            batch_size=batch_size,
+            seed=training.seed,
+            sampling=training.sampling,
+            augmentation=Augmentation(**augmentation.model_dump()),
+            device=device,
         )
-        return batches, FixedBatches(prepared.parts["validation"], recipe, device=device)
-    batches = TextBatches(part, batch_size=batch_size, seed=training.seed, device=device)
-    return batches, FixedBatches(prepared.parts["validation"], None, device=device)
-
-
-def _check_model_options(config: Config) -> None:
-    """Wrong options of a named model, before any data is read."""
-    model = config.settings.model
-    if model.name != "auto":
-        check_options(model.name, MODELS.load(model.name).Options, model.model_extra or {})
-
-
-def _resolve(config: Config, prepared: PreparedData) -> Config:
-    """Every `auto` replaced, and each choice said with its reason."""
-    config = config.with_chosen({**prepared.choices, **choose_model(config, prepared)})
-    check_kind(config.settings.model.name, example_shape(prepared))
-    config = config.with_chosen(choose_training(config, prepared))
-    config = config.with_chosen(choose_augmentation(config, prepared))
-    _check_model_options(config)
-    log.say(prepared.examples.description)
-    for note in prepared.notes:
-        log.say(f"  {note}")
-    counts = ", ".join(f"{len(part):,} {name}" for name, part in prepared.parts.items())
-    log.say(f"parts: {counts}; {len(prepared.classes)} classes: {_shortened(prepared.classes)}")
-    log.say("chosen (`section.key=value` changes it):")
-    for key, value, origin in config.rows():
-        if origin.startswith("auto: "):
-            log.say(f"  {key}={_shown(value)}   {origin.removeprefix('auto: ')}")
-    return config
-
-
-def _shown(value: object) -> str:
-    if value is None:
-        return "off"
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _write_start(run: Run, data: str | Path, config: Config, prepared: PreparedData) -> None:
-    """Everything that is known before the first step, so that a failed run has a record too."""
-    model = config.settings.model
-    recipe = prepared.recipe
-    options = check_options(model.name, MODELS.load(model.name).Options, model.model_extra or {})
-    place = str(Path(data).resolve()) if Path(data).exists() else str(data)
-    run.update(
-        state="prepared",
-        data=place,
-        started=datetime.now().astimezone().isoformat(timespec="milliseconds"),
-        kind=prepared.kind,
-        model=model.name,
-        parts={name: len(part) for name, part in prepared.parts.items()},
-        notes=list(prepared.notes),
-        environment=environment(),
+        images.reader_threads = config.settings.data.reader_threads
+        return images, FixedBatches(prepared.parts["validation"], recipe, device=device)
+    texts = TextBatches(
+        part, batch_size=batch_size, seed=training.seed, sampling=training.sampling, device=device
     )
-    write_text(run.config_file, config.to_yaml())
-    write_manifest(run.manifest_file, prepared.manifest)
-    _keep_split(data, config.settings.data, prepared)
-    if prepared.examples.problems:
-        out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerows([("key", "reason"), *((p.key, p.reason) for p in prepared.examples.problems)])
-        write_text(run.unreadable_file, out.getvalue())
-    write_json(
-        run.model_file,
-        {
-            "format": 1,
-            "kind": prepared.kind,
-            "classes": list(prepared.classes),
-            "name": model.name,
-            "options": options.model_dump(),
-            "example_shape": list(example_shape(prepared)),
-            "preprocessing": {**recipe.geometry(), "mean": recipe.mean, "std": recipe.std}
-            if isinstance(recipe, ImageRecipe)
-            else recipe.to_json(),
-        },
-    )
-
-
-def _split_file(data: str | Path, settings: DataSettings) -> Path:
-    place = str(Path(data).resolve()) if Path(data).exists() else f"known:{data}"
-    key = f"{place} {settings.split} {settings.split_seed} {settings.group_column}"
-    return (
-        splits_folder()
-        / f"{_short_name(data)}-{hashlib.sha256(key.encode('utf-8', 'surrogateescape')).hexdigest()[:12]}.csv"
-    )
-
-
-def _earlier_split(data: str | Path, settings: DataSettings) -> list[ManifestRow]:
-    """The split of the last run on this data, kept for ever: an example never moves to another part."""
-    path = _split_file(data, settings)
-    return read_manifest(path) if path.exists() else []
-
-
-def _keep_split(data: str | Path, settings: DataSettings, prepared: PreparedData) -> None:
-    path = _split_file(data, settings)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    here = {row.sha256 for row in prepared.manifest}
-    gone = [row for row in _earlier_split(data, settings) if row.sha256 not in here]
-    write_manifest(path, [*prepared.manifest, *gone])
-
-
-def _short_name(data: str | Path) -> str:
-    path = Path(data)
-    name = path.resolve().name if path.exists() else str(data)
-    stem = Path(name).stem if path.is_file() else name
-    return "".join(sign if sign.isalnum() or sign in "-_." else "-" for sign in stem)[:40].strip(".-") or "data"
-
-
-def _shortened(classes: Sequence[str]) -> str:
-    return ", ".join(classes[:10]) + (" …" if len(classes) > 10 else "")
+    return texts, FixedBatches(prepared.parts["validation"], None, device=device)
