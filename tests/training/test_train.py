@@ -16,7 +16,6 @@ from danlu.base.runs import find_run
 from danlu.data.split import read_manifest
 from danlu.training import train as module
 from danlu.training.checkpoints import load_checkpoint
-from danlu.training.threads import choose_threads
 from pictures import COLORS, write_pictures, write_reviews
 
 QUICK = {"training.epochs": 4, "training.threads": 1}
@@ -202,16 +201,6 @@ def test_history_is_json_lines(tmp_path: Path) -> None:
     rows = [json.loads(line) for line in run.history_file.read_text().splitlines()]
     assert {"epoch", "train_loss", "validation_accuracy", "learning_rate", "seconds"} <= rows[0].keys()
     assert sum(row["is_best"] for row in rows) >= 1
-
-
-def test_threads_are_chosen_by_measurement_and_the_model_is_left_as_it_was() -> None:
-    model = torch.nn.Linear(4, 2)
-    before = model.weight.detach().clone()
-    threads, reason = choose_threads(model, torch.randn(8, 4), torch.zeros(8, dtype=torch.int64))
-    assert threads >= 1
-    assert "measured now" in reason or reason == "one core"
-    assert torch.equal(model.weight, before)
-    assert model.weight.grad is None
 
 
 def test_data_larger_than_memory_trains_from_disk_to_the_same_weights(

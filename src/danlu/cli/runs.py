@@ -25,7 +25,7 @@ def command(as_json: bool) -> None:
         click.echo(f"{'run':<{width}}  state        model       epochs  validation     test   seconds")
     for run in runs:
         try:
-            status = run.status()
+            status = {**run.status(), "state": run.state()}
         except ModelError as error:
             log.warn(error.message)
             status = {"state": "damaged"}

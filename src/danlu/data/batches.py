@@ -185,8 +185,8 @@ class TextBatches:
         order = draw_order(self.classes, self.sampling, stream_seed(self.seed, number, "order"))
         batches: list[np.ndarray] = []
         stretch = self.batch_size * BUCKET_BATCHES
-        for start in range(0, len(order), stretch):
-            piece = order[start : start + stretch]
+        for first in range(0, len(order), stretch):
+            piece = order[first : first + stretch]
             piece = piece[np.argsort(self.lengths[piece], kind="stable")]
             batches += [piece[i : i + self.batch_size] for i in range(0, len(piece), self.batch_size)]
         rng = np.random.default_rng(stream_seed(self.seed, number, "order of batches"))

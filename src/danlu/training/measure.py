@@ -61,9 +61,7 @@ def time_ways(model: nn.Module, inputs: Tensor, labels: Tensor, ways: Sequence[W
                     taken[place].append(seconds / count)
     finally:
         torch.set_num_threads(before)
-    return [
-        Timed(way, statistics.median(taken[place]) * 1e3, first[place]) for place, way in enumerate(ways)
-    ]
+    return [Timed(way, statistics.median(taken[place]) * 1e3, first[place]) for place, way in enumerate(ways)]
 
 
 def _step(model: nn.Module, inputs: Tensor, labels: Tensor, way: Way) -> Callable[[], None]:

@@ -19,7 +19,8 @@ def checkpointed(model: nn.Module) -> Callable[[Any], Tensor]:
     """
     if not isinstance(model, nn.Sequential):
         raise ConfigError(
-            f"`training.gradient_checkpointing` works on chains of layers (nn.Sequential), this is {type(model).__name__}",
+            "`training.gradient_checkpointing` works on chains of layers (nn.Sequential),"
+            f" this is {type(model).__name__}",
             hint="leave it out, or set a smaller `training.batch_size` with `training.accumulation_steps`",
         )
     layers = list(model)
@@ -44,7 +45,11 @@ def checkpointed(model: nn.Module) -> Callable[[Any], Tensor]:
 def _statistics_stay(model: nn.Module) -> Iterator[None]:
     """Batch norm sees every batch twice here; its running statistics must count it once."""
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
-    before = [(norm, norm.momentum, norm.num_batches_tracked.clone()) for norm in norms if norm.num_batches_tracked is not None]
+    before = [
+        (norm, norm.momentum, norm.num_batches_tracked.clone())
+        for norm in norms
+        if norm.num_batches_tracked is not None
+    ]
     for norm, _, _ in before:
         norm.momentum = 0.0
     try:

@@ -85,10 +85,8 @@ def choose_by_measuring(config: Config, module: nn.Module, model: Model, total_s
     if training.precision in ("bf16", "fp16"):
         probe.require(training.precision)
     run_seconds = total_steps * probe.milliseconds / 1e3
-    precision = training.precision
-    if precision == "auto":
-        precision, reason = probe.choose_precision(way, run_seconds)
-        choices["training.precision"] = (precision, reason)
+    if training.precision == "auto":
+        choices["training.precision"] = probe.choose_precision(way, run_seconds)
     if training.compile == "auto":
         choices["training.compile"] = probe.choose_compile(way, run_seconds)
     return choices

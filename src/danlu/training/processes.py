@@ -129,7 +129,7 @@ class Group(Processes):
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.forward = functools.partial(_batch_norm, module, module.forward)  # type: ignore[method-assign]
             elif isinstance(module, nn.modules.dropout._DropoutNd):
-                module.forward = functools.partial(_dropout, module, self)  # type: ignore[method-assign]
+                module.forward = functools.partial(_dropout, module, self)
             else:
                 continue
             changed.append(module)
@@ -206,4 +206,5 @@ def _dropout(module: Any, processes: Processes, inputs: Tensor) -> Tensor:
         noise = inputs.new_empty(shape)
     keep = 1 - module.p
     noise.bernoulli_(keep).div_(keep)
-    return inputs * noise[first : first + len(inputs)]
+    dropped: Tensor = inputs * noise[first : first + len(inputs)]
+    return dropped

@@ -150,7 +150,9 @@ def _train_in(start: Start, together: Processes, *, inexact: bool = False) -> Ru
     )
     seconds = readable_seconds(run.status()["seconds"])
     accuracy = outcome.best.validation_accuracy or 0.0
-    log.say(f"best: epoch {outcome.best.epoch + 1}, validation accuracy {accuracy:.2%} ({outcome.stop_reason}, {seconds})")
+    log.say(
+        f"best: epoch {outcome.best.epoch + 1}, validation accuracy {accuracy:.2%} ({outcome.stop_reason}, {seconds})"
+    )
     return run
 
 
@@ -292,7 +294,5 @@ def _batches(config: Config, prepared: PreparedData, device: torch.device) -> tu
         )
         images.reader_threads = config.settings.data.reader_threads
         return images, FixedBatches(prepared.parts["validation"], recipe, device=device)
-    texts = TextBatches(
-        part, batch_size=batch_size, seed=training.seed, sampling=training.sampling, device=device
-    )
+    texts = TextBatches(part, batch_size=batch_size, seed=training.seed, sampling=training.sampling, device=device)
     return texts, FixedBatches(prepared.parts["validation"], None, device=device)

@@ -28,7 +28,7 @@ from danlu.training.precision import Precision
 from danlu.training.processes import join_processes
 from danlu.training.recorder import STEPS_AT_ONCE, EpochRow, Recorder, is_classification
 from danlu.training.schedules import build_schedule
-from danlu.training.state import Cursor, TrainingState, device_fact, parameters_fact, require_equal_facts
+from danlu.training.state import Cursor, TrainingState, device_fact, parameters_fact
 from danlu.training.step import Step, is_out_of_memory
 from danlu.training.stopping import Stopping
 
@@ -46,6 +46,8 @@ PLAIN_DEFAULTS: dict[str, Any] = {
     "channels_last": False,
     "compile": False,
 }
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What training ended with. `model` carries the best weights; `stop_reason` says why it ended."""
@@ -161,7 +163,9 @@ class Trainer:
                         keeper.after_step(window[-1])
                     elif stop.signal:
                         raise Interrupted(stop.signal)
-                    if self.device.type == "cpu" and cursor.step % STEPS_AT_ONCE == 0:  # elsewhere it would stop the device
+                    if (
+                        self.device.type == "cpu" and cursor.step % STEPS_AT_ONCE == 0
+                    ):  # elsewhere it would stop the device
                         recorder.read()
                         require_numbers(state)
 
