@@ -35,6 +35,10 @@ def silence() -> Iterator[None]:
         _silent = before
 
 
+def is_talking() -> bool:
+    return not _silent
+
+
 def is_interactive() -> bool:
     """True when a person watches stderr on a terminal and nothing is silenced."""
     return not _silent and sys.stderr.isatty()

@@ -39,6 +39,8 @@ def command(
     danlu train --resume runs/latest
     """
     spin_briefly()
+    if "RANK" in os.environ:  # PyTorch's own notes would stand once for each process
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from danlu.cli.evaluate import print_evaluation
     from danlu.evaluation.evaluate import evaluate
     from danlu.training.train import resume as resume_run

@@ -10,7 +10,7 @@ import sys
 import uuid
 from typing import Any
 
-from danlu.base import errors
+from danlu.base import errors, log
 from danlu.base.errors import DanluError, MachineError
 from danlu.base.runs import Run, list_runs
 from danlu.training.interrupt import Interrupted
@@ -39,7 +39,9 @@ def launch(run: Run, processes: int, *, inexact: bool = False) -> Run:
         monitor_interval=0.1,
         local_addr="127.0.0.1",
     )
-    words = ["-m", "danlu", "train", "--resume", str(run.folder), *(["--inexact"] if inexact else [])]
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # for the processes that are started
+    quiet = [] if log.is_talking() else ["--quiet"]
+    words = ["-m", "danlu", *quiet, "train", "--resume", str(run.folder), *(["--inexact"] if inexact else [])]
     try:
         elastic_launch(config, sys.executable)(*words)
     except SignalException as stopped:

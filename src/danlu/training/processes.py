@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -18,7 +19,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from danlu.base.errors import ConfigError
+from danlu.base.errors import ConfigError, MachineError
 
 
 class Processes:
@@ -113,6 +114,8 @@ class Group(Processes):
         # Looking for unused parameters keeps the buckets in one order for the whole run. Otherwise they are put in
         # another after the first step, sums over three and more processes round differently, and a resumed run,
         # whose first step is a later one, is not bit-identical.
+        warnings.filterwarnings("ignore", message="Grad strides do not match")  # kernels of one channel have two orders
+        warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")  # its heir is not in torch 2.9
         ids = [self.device.index] if self.device.type == "cuda" else None
         return nn.parallel.DistributedDataParallel(
             _Forward(model, forward), device_ids=ids, find_unused_parameters=True, broadcast_buffers=False
@@ -158,7 +161,26 @@ def join_processes(device: torch.device) -> Processes:
         return Processes()
     if not dist.is_available():
         raise ConfigError("this PyTorch was built without torch.distributed", hint="train with one process")
-    return Group(device)
+    with lost_peers_told():
+        return Group(device)
+
+
+class LostPeer(MachineError):
+    """Another process of the training has ended; whoever started the processes can start all again."""
+
+
+@contextmanager
+def lost_peers_told() -> Iterator[None]:
+    """An exchange that fails because a process is gone as `LostPeer`."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error).lower():
+            raise
+        raise LostPeer(
+            f"another process of this training has ended: {str(error).splitlines()[0]}",
+            hint="torchrun starts all again with `--max-restarts`; `danlu train --resume RUN` goes on too",
+        ) from error
 
 
 def _batch_norm(module: Any, alone: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
@@ -188,7 +210,8 @@ def _batch_norm(module: Any, alone: Callable[[Tensor], Tensor], inputs: Tensor) 
     shift = -whole_mean * scale
     if module.affine:
         shift = shift + module.bias
-    return (inputs * scale.view(shape) + shift.view(shape)).to(inputs.dtype)
+    normed: Tensor = (inputs * scale.view(shape) + shift.view(shape)).to(inputs.dtype)
+    return normed
 
 
 def _dropout(module: Any, processes: Processes, inputs: Tensor) -> Tensor:

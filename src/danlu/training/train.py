@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from danlu.training.keeper import Hooks
 from danlu.training.launch import launch, launcher_fact, relaunched_run, restarts
 from danlu.training.losses import balanced_weights, build_loss
 from danlu.training.probe import Model, choose_by_measuring
-from danlu.training.processes import Processes, join_processes
+from danlu.training.processes import LostPeer, Processes, join_processes, lost_peers_told
 from danlu.training.record import write_record
 from danlu.training.recorder import EpochRow, readable_seconds
 from danlu.training.start import Start, example_shape, join_start, read_start, readable_value, start_run
@@ -120,13 +120,17 @@ def _train_in(start: Start, together: Processes, *, inexact: bool = False) -> Ru
     run, is_first = start.run, together.rank == 0
     started = time.time()
     if not is_first:
-        _fit(start, together, inexact=inexact)
+        with lost_peers_told():
+            _fit(start, together, inexact=inexact)
         return run
     point_latest(run)
     run.update(state="running", process=os.getpid())
     write_record(run)
     try:
-        outcome = _fit(start, together, inexact=inexact)
+        with lost_peers_told() if together.count > 1 else nullcontext():
+            outcome = _fit(start, together, inexact=inexact)
+    except LostPeer:  # the run is not at fault, and goes on when the processes are started again
+        raise
     except KeyboardInterrupt as stopped:
         how = str(stopped) if isinstance(stopped, Interrupted) else "interrupted"
         _note_end(run, started, state="interrupted", stop_reason=how)
@@ -137,8 +141,7 @@ def _train_in(start: Start, together: Processes, *, inexact: bool = False) -> Ru
         _note_end(run, started, state="failed", stop_reason=error.message, failure=failure)
         raise
     except Exception as error:
-        if together.count == 1:  # of several processes another one may have died, and the launcher starts all again
-            _note_end(run, started, state="failed", stop_reason=f"{type(error).__name__}: {error}")
+        _note_end(run, started, state="failed", stop_reason=f"{type(error).__name__}: {error}")
         raise
     _note_end(
         run,
