@@ -366,3 +366,12 @@ def test_saves_are_spaced_so_that_they_cost_one_percent(monkeypatch: pytest.Monk
     assert not cadence.is_due(1)
     monkeypatch.setattr(module.time, "perf_counter", lambda: 151.0)
     assert cadence.is_due(2)
+
+
+def test_a_save_is_not_changed_by_what_the_loop_does_later(tmp_path: Path) -> None:
+    losses = [1.0]
+    keeper = Checkpoints(tmp_path)
+    for step in (1, 2):
+        keeper.save(Checkpoint({"w": torch.zeros(1)}, {"epoch": 0, "step": step, "losses": losses}))
+        losses.append(2.0)
+    assert load_checkpoint(tmp_path, "previous").values["losses"] == [1.0]

@@ -93,7 +93,9 @@ def main() -> None:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort) as stopped:
-        sys.exit(getattr(stopped, "exit_code", _signal_code))
+        sys.exit(
+            getattr(stopped.__cause__ or stopped, "exit_code", _signal_code)
+        )  # click wraps the first in the second
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)

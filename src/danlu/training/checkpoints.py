@@ -139,7 +139,7 @@ class Checkpoints:
         return {"files": {name: {"size_bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}}}
 
     def _write_mark(self, mark: str, content: dict[str, Any]) -> None:
-        content = {**content, "mark": mark}
+        content = json.loads(json.dumps({**content, "mark": mark}))  # its own copy: the loop goes on changing lists
         write_json(self.folder / f"{mark}.json", {"format": FORMAT, "sha256": _digest(content), "content": content})
         self.content[mark] = {key: value for key, value in content.items() if key != "mark"}
 
