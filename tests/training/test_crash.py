@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import torch
+from test_resume import state_hash
 
 import danlu
 from crash_runs import EVERY_STEPS, SETTINGS, Counter, limit_file_size, start, train_or_resume
@@ -24,7 +25,6 @@ from danlu.base.errors import ConfigError, MachineError
 from danlu.base.runs import Run, find_run
 from danlu.training.checkpoints import Checkpoints, load_checkpoint
 from pictures import write_pictures
-from test_resume import state_hash
 
 pytestmark = pytest.mark.kill
 KILLS = 30

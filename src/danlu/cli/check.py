@@ -6,11 +6,19 @@ import json
 
 import click
 
+from danlu.base.machine import spin_briefly
+
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def command(as_json: bool) -> None:
-    """What this machine can do: processor, memory, devices, packages, folders. Exit code 5 if training cannot run."""
+@click.option("--quick", is_flag=True, help="Leave out what takes a minute: measuring training steps.")
+@click.option("--again", is_flag=True, help="Measure anew, and forget what was measured for earlier runs.")
+def command(as_json: bool, quick: bool, again: bool) -> None:
+    """What this machine can do: processor, memory, devices, packages, folders, and how training steps are fastest.
+
+    What could end a process is tried in a child process. Exit code 5 if training cannot run.
+    """
+    spin_briefly()
     from danlu.base.errors import MachineError
     from danlu.base.extras import EXTRAS, missing_packages
     from danlu.base.machine import cache_folder, environment, free_disk_bytes, memory_bytes, package_versions
@@ -24,6 +32,8 @@ def command(as_json: bool) -> None:
     for word, folder in (("cache", cache_folder()), ("runs", runs_folder())):
         facts[f"{word}_folder"] = str(folder.absolute())
         facts[f"{word}_free_gb"] = round(free_disk_bytes(folder.absolute()) / 1e9, 1)
+    if not facts["extras"]["train"] and not quick:
+        facts["steps"], facts["chosen"] = _measured(again)
     if as_json:
         click.echo(json.dumps(facts, ensure_ascii=False))
     else:
@@ -56,15 +66,31 @@ def _devices() -> list[str]:
     return told
 
 
+def _measured(again: bool) -> tuple[dict[str, str], dict[str, str]]:
+    """Ways of computing a step with their times, and what a run of an hour would be trained with."""
+    from danlu.training.probe import check_machine
+    from danlu.training.start import readable_value
+    from danlu.training.train import choose_device
+
+    ways, choices = check_machine(choose_device("auto"), again=again)
+    return dict(ways), {key: f"{readable_value(value)}   {reason}" for key, (value, reason) in choices.items()}
+
+
+TITLES = {
+    "steps": "steps of vgg_cnn, 64 images of 32 × 32 pixels, forward and backward",
+    "chosen": "chosen for a run of an hour (a run measures its own model)",
+}
+
+
 def _print(facts: dict[str, object]) -> None:
     for key, value in facts.items():
-        name = key.replace("_", " ").replace(" gb", " (GB)")
+        name = TITLES.get(key) or key.replace("_", " ").replace(" gb", " (GB)")
         if isinstance(value, dict):
             click.echo(f"{name}:")
             for inner, found in value.items():
                 if key == "extras":
                     found = f"missing {', '.join(found)}" if found else "ready"
-                click.echo(f"  {inner:<20} {found or 'not installed'}")
+                click.echo(f"  {inner:<{44 if key == 'steps' else 22}} {found or 'not installed'}")
         elif isinstance(value, list):
             click.echo(f"{name}:")
             for row in value:

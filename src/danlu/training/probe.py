@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,10 @@ from danlu.base.config import Config
 from danlu.base.errors import MachineError
 from danlu.base.files import write_json
 from danlu.base.machine import available_cores, cache_folder, processor_name
-from danlu.training.measure import Timed, Way, time_ways
+from danlu.models import MODELS
+from danlu.models.build import build_model, check_options
+from danlu.models.shapes import ImageShape
+from danlu.training.measure import Timed, Way, example_batch, time_ways
 
 FORMAT = 1
 THREADS_WORTH = 1.2
@@ -38,6 +41,7 @@ PRECISION_WORTH = 1.15
 TRIAL_SHARE = 0.05  # a trial may cost this share of the run
 PRECISION_TRIAL_SECONDS = 5.0
 COMPILE_TRIAL_SECONDS = 90.0
+HOUR = 3600.0
 Choices = dict[str, tuple[Any, str]]
 
 
@@ -111,7 +115,7 @@ class Probe:
         has_convolutions = any(isinstance(m, (nn.Conv2d, nn.ConvTranspose2d)) for m in self.module.modules())
         orders = [channels_last] if channels_last != "auto" else [False, True] if has_convolutions else [False]
         ways = [Way(threads=count, channels_last=bool(order)) for count in counts for order in orders]
-        taken = {timed.way: timed.milliseconds for timed in self.known.ways(ways)}
+        taken = {timed.way: timed.milliseconds for timed in self.known.timed() if timed.way in ways}
         if len(taken) < len(ways):
             timed = time_ways(self.module, *self.model.batch, ways)
             self.known.keep_ways(timed)
@@ -178,7 +182,9 @@ class Probe:
                 "device": str(self.model.device),
                 "ways": [asdict(base), asdict(way)],
             }
-            log.say(f"  trying {_name(way)} in a child process, at most {_readable(limit_seconds)} …")
+            log.say(
+                f"  trying {'torch.compile' if way.compile else way.precision} in a child process, at most {_readable(limit_seconds)} …"
+            )
             known = run_child("danlu.training.measure", request, limit_seconds)
             self.known.keep_trial(way, known)
         return Trial(known)
@@ -202,24 +208,66 @@ class Known:
         self.path = cache_folder() / "measured" / f"{key}.json"
         self.values = _read(self.path)
 
-    def ways(self, wanted: Sequence[Way]) -> list[Timed]:
-        rows = [Timed(Way(**row["way"]), row["milliseconds"], row["first_seconds"]) for row in self.values["ways"]]
-        return [row for row in rows if row.way in wanted]
+    def timed(self) -> list[Timed]:
+        return [Timed(Way(**row["way"]), row["milliseconds"], row["first_seconds"]) for row in self.values["ways"]]
 
     def keep_ways(self, timed: Sequence[Timed]) -> None:
         self.values["ways"] = [asdict(row) for row in timed]
         self._write()
 
     def trial(self, way: Way) -> dict[str, Any] | None:
-        found: dict[str, Any] | None = self.values["trials"].get(_name(way))
+        found: dict[str, Any] | None = self.values["trials"].get(_described(way))
         return found
 
     def keep_trial(self, way: Way, told: dict[str, Any]) -> None:
-        self.values["trials"][_name(way)] = told
+        self.values["trials"][_described(way)] = told
         self._write()
 
     def _write(self) -> None:
         _write(self.path, self.values)
+
+
+def check_machine(device: torch.device, *, again: bool = False) -> tuple[list[tuple[str, str]], Choices]:
+    """What a network of convolutions trains fastest with on this machine: (ways with their times, choices).
+
+    The network is `vgg_cnn` on 32 × 32 colour images, 64 at a time; the choices are those for a run of an hour.
+    """
+    if again:
+        shutil.rmtree(cache_folder() / "measured", ignore_errors=True)
+    shape = ImageShape(3, 32, 32)
+    module = build_model("vgg_cnn", shape, 10).to(device)
+    options = check_options("vgg_cnn", MODELS.load("vgg_cnn").Options, {}).model_dump()
+    description = {
+        "name": "vgg_cnn",
+        "kind": "images",
+        "classes": list("0123456789"),
+        "example_shape": list(shape),
+        "options": options,
+    }
+    inputs, labels = example_batch(shape, "images", 64, 10)
+    probe = Probe(module, Model(description, (inputs.to(device), labels.to(device))))
+    way, reasons = probe.choose_safely("auto", "auto")
+    choices: Choices = {
+        "training.threads": (way.threads, reasons["threads"]),
+        "training.channels_last": (way.channels_last, reasons["channels_last"]),
+        "training.precision": probe.choose_precision(way, HOUR),
+    }
+    precise = Way(way.threads, way.channels_last, choices["training.precision"][0])
+    choices["training.compile"] = probe.choose_compile(precise, HOUR)
+    rows = [(_described(timed.way), f"{timed.milliseconds:,.1f} ms") for timed in probe.known.timed()]
+    for name in ("bf16", "fp16"):
+        in_it = replace(way, precision=name)
+        trial = probe.known.trial(in_it)
+        failure = survival(name, device)
+        rows.append(
+            (_described(in_it), f"{Trial(trial).milliseconds:,.1f} ms" if trial and not failure else failure or "works")
+        )
+    compiled = replace(precise, compile=True)
+    if (known := probe.known.trial(compiled)) is not None:
+        one = Trial(known)
+        told = one.failure or f"{one.milliseconds:,.1f} ms, compiling {one.first_seconds:.0f} s"
+        rows.append((_described(compiled), told))
+    return rows, choices
 
 
 def survival(precision: str, device: torch.device) -> str:
@@ -300,8 +348,9 @@ def _write(path: Path, values: dict[str, Any]) -> None:
         log.warn(f"what was measured is not kept for the next run: {error}")
 
 
-def _name(way: Way) -> str:
-    return "torch.compile" if way.compile else way.precision
+def _described(way: Way) -> str:
+    threads = "1 thread" if way.threads == 1 else f"{way.threads} threads"
+    return f"{way.precision}, {threads}" + ", channels last" * way.channels_last + ", compiled" * way.compile
 
 
 def _readable(seconds: float) -> str:

@@ -183,19 +183,38 @@ def lost_peers_told() -> Iterator[None]:
         ) from error
 
 
+class _SumOfAll(torch.autograd.Function):
+    """A sum over all processes; what it gets back is summed as well, since each of them used the sum."""
+
+    @staticmethod
+    def forward(context: Any, values: Tensor) -> Tensor:
+        summed = values.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(summed)
+        return summed
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> Tensor:
+        summed = gradients[0].clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(summed)
+        return summed
+
+
+def _sum_of_all(values: Tensor) -> Tensor:
+    summed: Tensor = _SumOfAll.apply(values)
+    return summed
+
+
 def _batch_norm(module: Any, alone: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
     """Batch norm over the examples of all processes (Ioffe and Szegedy, 2015), by combining means and variances."""
     if not module.training:
         return alone(inputs)
-    from torch.distributed.nn.functional import all_reduce
-
     dims = [0, *range(2, inputs.ndim)]
     count = torch.full((1,), inputs.numel() / inputs.shape[1], device=inputs.device)
     variance, mean = torch.var_mean(inputs.float(), dims, correction=0)
-    sums = all_reduce(torch.cat([mean * count, count]))
+    sums = _sum_of_all(torch.cat([mean * count, count]))
     total = sums[-1].detach()
     whole_mean = sums[:-1] / total
-    spread = all_reduce((variance + (mean - whole_mean) ** 2) * count)
+    spread = _sum_of_all((variance + (mean - whole_mean) ** 2) * count)
     whole_variance = spread / total
     if module.track_running_stats and module.running_mean is not None:
         with torch.no_grad():
