@@ -54,12 +54,20 @@ def ratio(of: Sequence[Sequence[float]], to: Sequence[Sequence[float]]) -> str:
     return told if len(each) == 1 else f"{told} ({min(each):.2f} to {max(each):.2f})"
 
 
+def spread(values: Sequence[float], form: str = ".1f") -> str:
+    """
+    >>> spread([3.0, 1.0, 2.0])
+    '2.0 (1.0 to 3.0)'
+    """
+    return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
+
+
 def start_facts(arguments: argparse.Namespace, **more: Any) -> dict[str, Any]:
     """The machine, the versions and the settings of this benchmark; file names without their folders."""
     settings = {
         name: value.name if isinstance(value, Path) else value
         for name, value in vars(arguments).items()
-        if name not in ("results", "peers")
+        if name not in ("results", "peers", "tensorflow")
     }
     facts = {
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),

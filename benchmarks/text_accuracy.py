@@ -111,11 +111,7 @@ def table(results: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
     rows = []
     for who, found in results.items():
         accuracy = report.summarize([result["accuracy"] for result in found])
-        differences = report.summarize(
-            [100 * (result["accuracy"] - other) for result, other in zip(found, reference, strict=True)]
-        )
-        training = report.summarize([result["train_seconds"] for result in found])
-        process = report.summarize([result["process_seconds"] for result in found])
+        differences = [100 * (result["accuracy"] - other) for result, other in zip(found, reference, strict=True)]
         model = next((f" ({result['model']})" for result in found if who == next(iter(DANLU))), "")
         rows.append(
             {
@@ -125,9 +121,9 @@ def table(results: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
                 "test accuracy, median": f"{accuracy['median']:.2%}",
                 "min": f"{accuracy['min']:.2%}",
                 "max": f"{accuracy['max']:.2%}",
-                "accuracy − danlu": _spread(differences, "+.2f"),
-                "seconds, training": _spread(training),
-                "seconds, process": _spread(process),
+                "accuracy − danlu": report.spread(differences, "+.2f"),
+                "seconds, training": report.spread([result["train_seconds"] for result in found]),
+                "seconds, process": report.spread([result["process_seconds"] for result in found]),
             }
         )
     return rows
@@ -136,10 +132,6 @@ def table(results: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
 def _keep(results: dict[str, list[dict[str, Any]]], who: str, result: dict[str, Any]) -> None:
     results[who].append(result)
     report.say(f"split {len(results[who])}   {who}   {result['accuracy']:.2%}   {result['process_seconds']:.1f} s")
-
-
-def _spread(summary: dict[str, float], form: str = ".1f") -> str:
-    return f"{summary['median']:{form}} ({summary['min']:{form}} to {summary['max']:{form}})"
 
 
 if __name__ == "__main__":

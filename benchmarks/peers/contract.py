@@ -11,17 +11,25 @@ from typing import Any
 
 BATCH_SIZE = 64
 LEARNING_RATE = 1e-3
-WIDTHS = (256, 128)
+NETWORKS = ("mlp", "digit_cnn")
+WIDTHS = (256, 128)  # of mlp
+CHANNELS, HIDDEN_SIZE = (32, 64), 128  # of digit_cnn
+FEATURE_DROPOUT, DROPOUT = 0.25, 0.5
 CLASSES = 10
 
 
-def parser(description: str | None) -> argparse.ArgumentParser:
+def parser(description: str | None, *, reads_data: bool = True) -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=description)
-    made.add_argument("--data", required=True)
+    if reads_data:
+        made.add_argument("--data", required=True)
     made.add_argument("--epochs", type=int, default=2, help="all epochs, the warm-up included")
     made.add_argument("--threads", type=int, default=0, help="PyTorch's threads; 0 leaves its default")
     made.add_argument("--out", type=Path, required=True)
     return made
+
+
+def add_network(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--network", choices=NETWORKS, required=True)
 
 
 def give_back(arguments: argparse.Namespace, packages: tuple[str, ...], **values: Any) -> None:

@@ -51,12 +51,44 @@ def test_name_that_is_no_plain_folder_name_is_refused(name: str) -> None:
 
 
 def test_taken_name_is_refused_with_the_command_that_goes_on() -> None:
-    create_run("a", "base")
-    with pytest.raises(ConfigError) as caught:
-        create_run("a", "base")
-    assert str(caught.value) == (
-        "the run `runs/a` exists already\n\nhint: go on with it: `danlu train --resume runs/a`"
-    )
+    run = create_run("a", "base")
+    go_on = "hint: go on with it: `danlu train --resume runs/a`; or choose another name"
+    another = "hint: choose another name, or remove the folder"
+    for written, told, hint in (
+        (None, "damaged", another),
+        ("prepared", "crashed", go_on),
+        ("running", "crashed", go_on),
+        ("interrupted", "interrupted", go_on),
+        ("failed", "failed", go_on),
+        ("finished", "finished", another),
+    ):
+        if written:
+            run.update(state=written)
+        with pytest.raises(ConfigError) as caught:
+            create_run("a", "base")
+        assert str(caught.value) == f"the run `runs/a` exists already (state: {told})\n\n{hint}"
+
+
+def test_running_is_crashed_unless_a_process_holds_the_run() -> None:
+    run = create_run("a", "base")
+    run.update(state="running", process=123)
+    assert run.state() == "crashed"
+    with run.hold():
+        assert run.state() == "running"
+        with pytest.raises(MachineError, match="the run `runs/a` is being trained by process 123"), run.hold():
+            pass
+    assert run.state() == "crashed"
+
+
+def test_going_back_keeps_the_steps_of_the_checkpoint_and_counts_lost_ones() -> None:
+    run = create_run("a", "base")
+    run.add_steps([{"step": 0}, {"step": 1}])
+    run.add_steps([{"step": 2}, {"step": 3}])
+    run.add_history({"epoch": 0})
+    assert run.keep([], 3) == 0
+    assert run.history() == []
+    assert run.steps() == [{"step": 0}, {"step": 1}, {"step": 2}]
+    assert run.keep([], 5) == 2
 
 
 def test_folder_that_cannot_be_made_is_a_machine_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,7 +159,7 @@ def test_history_leaves_out_an_unfinished_last_line() -> None:
     with open(run.history_file, "a") as file:
         file.write('{"epoch": 3, "lo')
     assert run.history() == [{"epoch": 1}, {"epoch": 2}]
-    run.keep_history(run.history()[:1])
+    run.keep(run.history()[:1], 0)
     run.add_history({"epoch": 2})
     assert run.history() == [{"epoch": 1}, {"epoch": 2}]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
@@ -18,6 +19,7 @@ from danlu.training.losses import balanced_weights, build_loss
 from danlu.training.optimizers import build_optimizer
 from danlu.training.recorder import EpochRow, Recorder
 from danlu.training.schedules import build_schedule
+from danlu.training.step import Stepped
 from danlu.training.stopping import Stopping
 
 
@@ -185,10 +187,10 @@ def test_running_mean_follows_its_formula() -> None:
     nn.init.zeros_(model.weight)
     mean = RunningMean(model, 0.5)
     nn.init.ones_(model.weight)
-    mean.update(model)  # decay 2/11 in the first step
+    mean.update()  # decay 2/11 in the first step
     assert mean.mean["weight"].item() == pytest.approx(9 / 11)
     for _ in range(200):
-        mean.update(model)
+        mean.update()
     assert mean.mean["weight"].item() == pytest.approx(1)
 
 
@@ -211,14 +213,48 @@ def test_optimizer_state_takes_the_memory_layout_of_its_parameter() -> None:
             assert state["exp_avg"].stride() == parameter.stride()
 
 
-def test_recorder_weighs_batches_by_their_examples() -> None:
+def stepped(count: int, loss: float | None = None) -> Stepped:
+    """A step whose answers are right when it has 40 examples."""
+    scores = torch.zeros(count, 2)
+    scores[:, 1] = 1
+    labels = torch.full((count,), 1 if count == 40 else 0)
+    return Stepped(torch.tensor(float(count) if loss is None else loss), [(scores, labels)], count)
+
+
+def test_recorder_weighs_steps_by_their_examples() -> None:
     recorder = Recorder(1, 3)
-    recorder.open_epoch(0)
     for count in (40, 1, 3) * 20:
-        scores = torch.zeros(count, 2)
-        scores[:, 1] = 1
-        labels = torch.ones(count, dtype=torch.int64) if count == 40 else torch.zeros(count, dtype=torch.int64)
-        recorder.add_batch(torch.tensor(float(count)), scores, labels)
-    loss, accuracy = recorder.close_training()
+        recorder.add_step(stepped(count), 0.1)
+    recorder.read()
+    loss, accuracy = recorder.train_means()
     assert loss == pytest.approx((40 * 40 + 1 + 9) / 44)
     assert accuracy == pytest.approx(40 / 44)
+
+
+def test_when_the_recorder_is_read_changes_no_bit_and_no_row() -> None:
+    means, rows = [], []
+    for read_at in ([], [1], [5, 6, 31, 32, 33, 40]):
+        recorder, told = Recorder(1, 50), []
+        for step in range(50):
+            recorder.add_step(stepped(40 if step % 3 else 7, 0.1 + step / 7), 0.1 / (step + 1))
+            if step in read_at:
+                recorder.read()
+                told += recorder.new_rows(step + 1)
+                again = Recorder(1, 50)
+                again.open_epoch(0, json.loads(json.dumps(recorder.state())))
+                recorder = again
+        recorder.read()
+        told += recorder.new_rows(50)
+        means.append(recorder.train_means())
+        rows.append(told)
+    assert means[0] == means[1] == means[2]
+    assert rows[0] == rows[1] == rows[2]
+    assert [row["step"] for row in rows[0]] == list(range(50))
+
+
+def test_recorder_names_the_first_loss_that_is_no_number() -> None:
+    recorder = Recorder(1, 9)
+    for loss in (1.0, math.inf, math.nan):
+        recorder.add_step(stepped(2, loss), 0.1)
+    recorder.read()
+    assert recorder.bad_step == 1

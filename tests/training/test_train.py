@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
+from test_resume import state_hash
 
 import danlu
 from danlu.base.config import read_config
 from danlu.base.errors import ConfigError, DataError, MachineError
-from danlu.base.runs import find_run
+from danlu.base.runs import Run, find_run
 from danlu.data.split import read_manifest
 from danlu.training import train as module
 from danlu.training.checkpoints import load_checkpoint
 from pictures import COLORS, write_pictures, write_reviews
 
-QUICK = {"training.epochs": 4, "training.threads": 1}
+QUICK = {"training.epochs": 4, "training.threads": 1, "training.channels_last": True}
 
 
 def test_folder_of_pictures_becomes_a_run_with_all_its_files(tmp_path: Path) -> None:
     run = danlu.train(write_pictures(tmp_path / "照片"), QUICK)
     assert sorted(p.name for p in run.folder.iterdir()) == [
+        ".lock",
         "checkpoints",
         "config.yaml",
         "history.jsonl",
@@ -31,6 +34,7 @@ def test_folder_of_pictures_becomes_a_run_with_all_its_files(tmp_path: Path) -> 
         "model.json",
         "record.md",
         "run.json",
+        "steps.jsonl",
     ]
     assert run.model()["classes"] == ["blue", "green", "红"]
     assert run.status()["state"] == "finished"
@@ -43,9 +47,8 @@ def test_folder_of_pictures_becomes_a_run_with_all_its_files(tmp_path: Path) -> 
 def test_every_auto_value_is_chosen_and_its_reason_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = danlu.train(write_pictures(tmp_path / "p"), QUICK)
     text = run.config_file.read_text(encoding="utf-8")
-    assert ": auto" not in text.replace("  source: auto\n", "").replace("delimiter: auto", "").replace(
-        "encoding: auto", ""
-    ).replace("tokens: auto", "").replace("max_length: auto", "").replace("device: auto", "")
+    left = {line.split(":")[0].strip() for line in text.splitlines() if line.endswith(": auto")}
+    assert left <= {"source", "delimiter", "encoding", "tokens", "max_length", "device", "every_steps"}
     assert "name: vgg_cnn  # auto: 24 train images of 16 pixels" in text
     assert "epochs: 4  # settings" in text
     told = capsys.readouterr().err
@@ -79,10 +82,8 @@ def test_table_of_reviews_trains_the_text_model(tmp_path: Path) -> None:
 
 def test_interrupted_run_resumes_to_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = write_pictures(tmp_path / "p")
-    settings = {**QUICK, "augmentation.crop": 2, "augmentation.flip": True}
+    settings = {**QUICK, "augmentation.crop": 2, "augmentation.flip": True, "checkpoint.every_steps": 1}
     whole = danlu.train(data, settings, name="whole")
-    from danlu.base.runs import Run
-
     add = Run.add_history
 
     def cut(self: Run, row: dict[str, object]) -> None:
@@ -90,7 +91,6 @@ def test_interrupted_run_resumes_to_the_same_weights(tmp_path: Path, monkeypatch
         if row["epoch"] == 1:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("danlu.training.checkpoints.Checkpoints.is_due", lambda self: True)
     with monkeypatch.context() as patch:
         patch.setattr(Run, "add_history", cut)
         with pytest.raises(KeyboardInterrupt):
@@ -98,12 +98,52 @@ def test_interrupted_run_resumes_to_the_same_weights(tmp_path: Path, monkeypatch
     broken = find_run("cut")
     assert broken.status()["state"] == "interrupted"
     assert f"danlu train --resume {broken}" in broken.record_file.read_text(encoding="utf-8")
-    resumed = module.resume("cut")
+    resumed = danlu.resume("cut")
     assert resumed.status()["state"] == "finished"
     assert [row["epoch"] for row in resumed.history()] == [0, 1, 2, 3]
-    one = load_checkpoint(whole.checkpoints_folder, "latest").tensors
-    two = load_checkpoint(resumed.checkpoints_folder, "latest").tensors
-    assert all(torch.equal(one[key], two[key]) for key in one)
+    assert resumed.steps() == whole.steps()
+    assert state_hash(resumed.checkpoints_folder) == state_hash(whole.checkpoints_folder)
+
+
+def test_settings_changed_by_hand_are_told_on_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Run, "add_history", lambda self, row: signal.raise_signal(signal.SIGINT))
+        danlu.train(write_pictures(tmp_path / "p"), QUICK, name="cut")
+    run = find_run("cut")
+    text = run.config_file.read_text(encoding="utf-8")
+    run.config_file.write_text(text.replace("learning_rate: 0.002", "learning_rate: 0.005"), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"training\.learning_rate +was 0\.002, is 0\.005"):
+        danlu.resume("cut")
+    assert danlu.resume("cut", inexact=True).status()["state"] == "finished"
+
+
+def test_tensorboard_events_have_every_step_once_after_a_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {**QUICK, "training.tensorboard": True, "checkpoint.every_steps": 2, "training.batch_size": 8}
+    data = write_pictures(tmp_path / "p")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+
+        def cut(self: Run, row: dict[str, object]) -> None:
+            if row["epoch"] == 1:
+                raise KeyboardInterrupt
+
+        patch.setattr(Run, "add_history", cut)
+        danlu.train(data, settings, name="cut")
+    run = danlu.resume("cut")
+    told = read_events(run.tensorboard_folder)
+    assert [step for step, _ in told["loss/step"]] == [row["step"] for row in run.steps()]
+    assert [value for _, value in told["loss/step"]] == pytest.approx([row["loss"] for row in run.steps()])
+    assert [step for step, _ in told["accuracy/validation"]] == [row["step"] for row in run.history()]
+
+
+def read_events(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """Scalars as TensorBoard shows them: it drops what a purging restart writes again."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
+    events.Reload()
+    return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 
 
 def test_resume_refuses_data_that_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,7 +153,7 @@ def test_resume_refuses_data_that_changed(tmp_path: Path, monkeypatch: pytest.Mo
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "fit", stop)
+        patch.setattr(module, "_fit", stop)
         with pytest.raises(KeyboardInterrupt):
             danlu.train(data, QUICK, name="cut")
     (data / "blue" / "000.jpg").unlink()
@@ -127,10 +167,10 @@ def test_finished_run_is_not_resumed(tmp_path: Path) -> None:
         module.resume(run.folder)
 
 
-def test_taken_name_offers_the_resume_line(tmp_path: Path) -> None:
+def test_name_of_a_finished_run_is_taken(tmp_path: Path) -> None:
     data = write_pictures(tmp_path / "p")
     danlu.train(data, QUICK, name="a")
-    with pytest.raises(ConfigError, match=r"the run `.*a` exists already[\s\S]*danlu train --resume"):
+    with pytest.raises(ConfigError, match=r"the run `.*a` exists already \(state: finished\)[\s\S]*another name"):
         danlu.train(data, QUICK, name="a")
 
 
@@ -160,7 +200,7 @@ def test_truncated_jpeg_stops_the_run_before_it_starts_and_can_be_skipped(tmp_pa
 
 
 def test_failed_run_keeps_a_record_with_its_reason(tmp_path: Path) -> None:
-    with pytest.raises(danlu.ModelError, match=r"became (nan|inf)"):
+    with pytest.raises(danlu.ModelError, match=r"became (NaN|infinite)"):
         danlu.train(
             write_pictures(tmp_path / "p"),
             {**QUICK, "training.learning_rate": 1e30, "training.optimizer": "sgd", "model.name": "mlp"},

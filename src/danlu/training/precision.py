@@ -12,6 +12,11 @@ from torch import Tensor, nn
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+def widened(values: Tensor) -> Tensor:
+    """Half-width numbers as float32; others as they are."""
+    return values.float() if values.dtype in DTYPES.values() else values
+
+
 class Precision:
     """Autocast for the forward pass and, for fp16, the scaler that keeps small gradients from becoming 0."""
 

@@ -182,9 +182,8 @@ class Probe:
                 "device": str(self.model.device),
                 "ways": [asdict(base), asdict(way)],
             }
-            log.say(
-                f"  trying {'torch.compile' if way.compile else way.precision} in a child process, at most {_readable(limit_seconds)} …"
-            )
+            name = "torch.compile" if way.compile else way.precision
+            log.say(f"  trying {name} in a child process, at most {_readable(limit_seconds)} …")
             known = run_child("danlu.training.measure", request, limit_seconds)
             self.known.keep_trial(way, known)
         return Trial(known)

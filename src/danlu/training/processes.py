@@ -20,6 +20,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from danlu.base.errors import ConfigError, MachineError
+from danlu.training.precision import widened
 
 
 class Processes:
@@ -209,8 +210,8 @@ def _batch_norm(module: Any, alone: Callable[[Tensor], Tensor], inputs: Tensor) 
     if not module.training:
         return alone(inputs)
     dims = [0, *range(2, inputs.ndim)]
-    count = torch.full((1,), inputs.numel() / inputs.shape[1], device=inputs.device)
-    variance, mean = torch.var_mean(inputs.float(), dims, correction=0)
+    variance, mean = torch.var_mean(widened(inputs), dims, correction=0)
+    count = torch.full_like(mean[:1], inputs.numel() / inputs.shape[1])
     sums = _sum_of_all(torch.cat([mean * count, count]))
     total = sums[-1].detach()
     whole_mean = sums[:-1] / total

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from danlu.base import log
+from danlu.training.precision import widened
 from danlu.training.processes import Processes
 from danlu.training.step import Stepped
 
@@ -137,7 +138,7 @@ class Recorder:
 
     def _gather(self) -> None:
         """Many steps in a few operations: for small models, six operations a step would be 2 % of the time."""
-        self.on_device.append(torch.stack([stepped.loss for stepped in self.waiting]).float())
+        self.on_device.append(widened(torch.stack([stepped.loss for stepped in self.waiting])))
         answers = [pair for stepped in self.waiting for pair in stepped.answers]
         self.device = self.on_device[0].device
         if any(not is_classification(*pair) for pair in answers):

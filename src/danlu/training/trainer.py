@@ -24,7 +24,7 @@ from danlu.training.keeper import Hooks, Keeper, require_numbers
 from danlu.training.losses import Loss, LossFunction, build_loss
 from danlu.training.memory import checkpointed
 from danlu.training.optimizers import build_optimizer
-from danlu.training.precision import Precision
+from danlu.training.precision import Precision, widened
 from danlu.training.processes import join_processes
 from danlu.training.recorder import STEPS_AT_ONCE, EpochRow, Recorder, is_classification
 from danlu.training.schedules import build_schedule
@@ -313,7 +313,7 @@ def validate(
     kind = torch.float32 if device.type == "mps" else torch.float64  # Apple's GPUs have no float64
     sums = torch.zeros(4, dtype=kind, device=device)  # loss, right, examples, examples without classes
     for inputs, labels in batches:
-        scores = model(inputs).float()
+        scores = widened(model(inputs))
         loss = (loss_function or functional.cross_entropy)(scores, labels)
         if is_classification(scores, labels):
             right, others = (scores.argmax(1) == labels).sum(), 0

@@ -1,21 +1,32 @@
-"""The loop most tutorials teach: a Dataset that converts one image at a time, a DataLoader, `.item()` every step."""
+"""The loop most tutorials teach: a Dataset that converts one image at a time, a DataLoader, `.item()` every step.
+
+With `--test` the accuracy on those images is taken after every epoch, outside the clock.
+"""
 
 from __future__ import annotations
 
 import time
 
 import contract
+import networks
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+TEST_BATCH_SIZE = 1000
+
 
 class Images(Dataset):
     def __init__(self, pixels: np.ndarray, labels: np.ndarray) -> None:
         self.pixels = pixels
         self.labels = labels
+
+    @classmethod
+    def read(cls, path: str) -> Images:
+        with np.load(path) as data:
+            return cls(data["pixels"], data["labels"])
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -41,28 +52,35 @@ class PillowImages(Images):
         return tensor.sub_(mean).div_(std), int(self.labels[index])
 
 
+@torch.inference_mode()
+def accuracy_on(model: nn.Module, loader: DataLoader) -> float:
+    model.eval()
+    right = [(model(inputs).argmax(1) == labels).sum().item() for inputs, labels in loader]
+    return sum(right) / len(loader.dataset)
+
+
 def main() -> None:
     parser = contract.parser(__doc__)
+    contract.add_network(parser)
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--pillow", action="store_true", help="torchvision's steps for an image")
+    parser.add_argument("--test", help="images to take the accuracy on after every epoch")
+    parser.add_argument("--until", type=float, default=1.0, help="the test accuracy that ends the training")
+    parser.add_argument("--seed", type=int, help="default: PyTorch's own")
     arguments = parser.parse_args()
+    if arguments.seed is not None:
+        torch.manual_seed(arguments.seed)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    with np.load(arguments.data) as data:
-        images = (PillowImages if arguments.pillow else Images)(data["pixels"], data["labels"])
+    kind = PillowImages if arguments.pillow else Images
+    images = kind.read(arguments.data)
+    test_loader = DataLoader(kind.read(arguments.test), batch_size=TEST_BATCH_SIZE) if arguments.test else None
     loader = DataLoader(images, batch_size=contract.BATCH_SIZE, shuffle=True, num_workers=arguments.workers)
-    first, second = contract.WIDTHS
-    model = nn.Sequential(
-        nn.Flatten(),
-        nn.Linear(images.pixels[0].size, first),
-        nn.ReLU(),
-        nn.Linear(first, second),
-        nn.ReLU(),
-        nn.Linear(second, contract.CLASSES),
-    )
+    model = networks.build(arguments.network, images.pixels.shape[1:])
     loss_function = nn.CrossEntropyLoss()
     optimizer = torch.optim.Adam(model.parameters(), lr=contract.LEARNING_RATE)
-    seconds = []
+    seconds: list[float] = []
+    test_accuracy: list[float] = []
     for _ in range(arguments.epochs):
         started = time.perf_counter()
         model.train()
@@ -77,12 +95,17 @@ def main() -> None:
             right += (scores.argmax(1) == labels).sum().item()
             seen += len(labels)
         seconds.append(time.perf_counter() - started)
+        if test_loader is not None:
+            test_accuracy.append(accuracy_on(model, test_loader))
+            if test_accuracy[-1] >= arguments.until:
+                break
     contract.give_back(
         arguments,
         ("torch", "numpy"),
         seconds=seconds,
         images=seen,
         accuracy=right / seen,
+        test_accuracy=test_accuracy,
         threads=torch.get_num_threads(),
     )
 

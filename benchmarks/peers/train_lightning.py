@@ -7,14 +7,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import contract
 import lightning
+import networks
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
@@ -23,18 +25,10 @@ TRAINER: dict[str, dict[str, Any]] = {"defaults": {}, "fast": OFF, "tuned": {"ba
 
 
 class Classifier(lightning.LightningModule):
-    def __init__(self, inputs: int, *, is_tuned: bool) -> None:
+    def __init__(self, network: str, shape: Sequence[int], *, is_tuned: bool) -> None:
         super().__init__()
-        first, second = contract.WIDTHS
         self.is_tuned = is_tuned
-        self.model = nn.Sequential(
-            nn.Flatten(),
-            nn.Linear(inputs, first),
-            nn.ReLU(),
-            nn.Linear(first, second),
-            nn.ReLU(),
-            nn.Linear(second, contract.CLASSES),
-        )
+        self.model = networks.build(network, shape)
 
     def on_train_epoch_start(self) -> None:
         self.loss_sum, self.right = torch.zeros(()), torch.zeros((), dtype=torch.int64)
@@ -69,6 +63,7 @@ class Clock(lightning.Callback):
 
 def main() -> None:
     parser = contract.parser(__doc__)
+    contract.add_network(parser)
     parser.add_argument("--trainer", choices=list(TRAINER), default="defaults")
     arguments = parser.parse_args()
     if arguments.threads:
@@ -82,7 +77,7 @@ def main() -> None:
         loader = DataLoader(dataset, sampler=sampler, batch_size=None)
     else:
         loader = DataLoader(dataset, batch_size=contract.BATCH_SIZE, shuffle=True)
-    clock, model = Clock(), Classifier(pixels[0].numel(), is_tuned=is_tuned)
+    clock, model = Clock(), Classifier(arguments.network, pixels.shape[1:], is_tuned=is_tuned)
     trainer = lightning.Trainer(
         max_epochs=arguments.epochs,
         accelerator="cpu",
