@@ -7,7 +7,17 @@ import pytest
 import torch
 
 from danlu.data.augment import Augmentation
-from danlu.data.batches import FixedBatches, ImageBatches, TextBatches, as_batches, stream_seed
+from danlu.data.batches import (
+    Batches,
+    FixedBatches,
+    ImageBatches,
+    TextBatches,
+    as_batches,
+    draw_order,
+    epoch_size,
+    fingerprint,
+    stream_seed,
+)
 from danlu.data.decode import PixelRows
 from danlu.data.prepare import Part
 from danlu.inputs.images import ImageRecipe, normalize
@@ -104,3 +114,62 @@ def test_pixels_on_disk_give_the_same_batches_as_pixels_in_memory(changes: Augme
         FixedBatches(part, RECIPE).epoch(0), FixedBatches(on_disk, RECIPE).epoch(0), strict=True
     ):
         assert torch.equal(one, two)
+
+
+LABELS = np.repeat([0, 1, 2], [60, 30, 10])
+
+
+def test_shuffled_order_has_each_example_once() -> None:
+    assert sorted(draw_order(LABELS, "shuffle", 1)) == list(range(100))
+
+
+def test_balanced_draws_see_all_classes_equally_often() -> None:
+    drawn = np.concatenate([draw_order(LABELS, "balanced", seed) for seed in range(60)])
+    counts = np.bincount(LABELS[drawn])
+    assert len(drawn) == 6000
+    assert np.abs(counts / 2000 - 1).max() < 0.1
+
+
+def test_undersampling_takes_others_every_epoch_and_never_one_twice() -> None:
+    seen: set[int] = set()
+    for seed in range(30):
+        order = draw_order(LABELS, "undersample", seed)
+        assert np.bincount(LABELS[order]).tolist() == [10, 10, 10]
+        assert len(set(order.tolist())) == 30 == epoch_size(LABELS, "undersample")
+        seen |= set(order.tolist())
+    assert len(seen) > 95
+
+
+@pytest.mark.parametrize("sampling", ["shuffle", "balanced", "undersample"])
+@pytest.mark.parametrize("kind", ["images", "texts"])
+def test_an_epoch_can_start_at_any_batch(sampling: str, kind: str) -> None:
+    if kind == "images":
+        pixels = np.arange(100 * 4, dtype=np.uint8).reshape(100, 1, 2, 2)
+        part = Part(pixels, LABELS, np.arange(100))
+        changes = Augmentation(flip=True, crop=1)
+        batches: Batches = ImageBatches(
+            part, ImageRecipe(2, 2, 1), batch_size=7, seed=3, sampling=sampling, augmentation=changes
+        )
+        batches.chunk = 14  # type: ignore[attr-defined]
+    else:
+        rows = [[1 + i % 9] * (1 + i % 5) for i in range(100)]
+        batches = TextBatches(Part(rows, LABELS, np.arange(100)), batch_size=7, seed=3, sampling=sampling)
+    whole = list(batches.epoch(2))
+    assert len(whole) == len(batches)
+    for start in range(len(whole) + 1):
+        rest = list(batches.epoch(2, start))
+        assert len(rest) == len(whole) - start
+        for one, two in zip(whole[start:], rest, strict=True):
+            assert torch.equal(one[0], two[0]) and torch.equal(one[1], two[1])
+
+
+def test_equal_batches_have_equal_fingerprints_and_others_do_not() -> None:
+    batch = ({"a": torch.arange(6.0).reshape(2, 3)}, torch.tensor([0, 1]))
+    same = ({"a": torch.arange(6.0).reshape(2, 3)}, torch.tensor([0, 1]))
+    assert fingerprint(batch) == fingerprint(same)
+    for other in (
+        ({"a": torch.arange(6.0).reshape(3, 2)}, torch.tensor([0, 1])),
+        ({"a": torch.arange(6.0).double().reshape(2, 3)}, torch.tensor([0, 1])),
+        ({"a": torch.arange(6.0).reshape(2, 3)}, torch.tensor([1, 0])),
+    ):
+        assert fingerprint(other) != fingerprint(batch)

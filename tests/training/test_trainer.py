@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 import danlu
 from danlu.base.errors import ConfigError, DataError, MachineError, ModelError
 from danlu.data.batches import as_batches
+from danlu.training.checkpoints import load_checkpoint
 from danlu.training.keeper import Hooks
 from danlu.training.trainer import Outcome, Trainer, validate
 
@@ -369,3 +370,39 @@ def test_loader_that_does_not_repeat_itself_is_refused_on_resume_unless_told(tmp
     with pytest.raises(ConfigError, match=r"batch 3 of epoch 1 is not what it was"):
         run(2, stop=False)
     assert len(run(2, stop=False, inexact=True).history) == 2
+
+
+def test_batch_norm_on_a_single_last_example_is_an_error_with_a_way_out() -> None:
+    pairs = [(torch.randn(8, 6), torch.arange(8) % 3), (torch.randn(1, 6), torch.zeros(1, dtype=torch.int64))]
+    with pytest.raises(ModelError, match=r"batch norm cannot train on a batch of one[\s\S]*training\.batch_size"):
+        fit(net(), pairs, pairs, {"epochs": 1})
+
+
+def test_deterministic_kernels_are_asked_for_while_training_only() -> None:
+    seen = []
+    pairs = [(torch.randn(8, 6), torch.arange(8) % 3)]
+    hooks = Hooks(on_epoch=lambda row: seen.append(torch.are_deterministic_algorithms_enabled()))
+    fit(net(), pairs, pairs, {"epochs": 1, "deterministic": True}, hooks=hooks)
+    assert seen == [True]
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_fp16_scales_the_loss_and_keeps_its_scale_over_a_resume(tmp_path: Path) -> None:
+    """In the scaler's own terms: the processor has no fast fp16, and the numbers are the same."""
+    pairs = [(torch.randn(8, 6), torch.arange(8) % 3) for _ in range(3)]
+    settings = {"epochs": 2, "precision": "fp16", "clip_norm": 1.0, "optimizer": "sgd"}
+
+    def stop(rows: list[Any]) -> None:
+        if rows[-1]["step"] == 2:
+            raise KeyboardInterrupt
+
+    made = [nn.Linear(6, 3) for _ in range(2)]
+    made[1].load_state_dict(made[0].state_dict())
+    whole = fit(made[0], pairs, pairs, settings, folder=tmp_path / "whole", every_steps=1)
+    with pytest.raises(KeyboardInterrupt):
+        fit(made[1], pairs, pairs, settings, folder=tmp_path / "cut", every_steps=1, hooks=Hooks(on_steps=stop))
+    resumed = fit(made[1], pairs, pairs, settings, folder=tmp_path / "cut", every_steps=1)
+    states = [load_checkpoint(tmp_path / name, "latest").values["scaler"] for name in ("whole", "cut")]
+    assert states[0] == states[1]
+    assert states[0]["_growth_tracker"] == 6
+    assert all(torch.equal(a, b) for a, b in zip(whole.model.parameters(), resumed.model.parameters(), strict=True))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from danlu.base import log
-from danlu.base.errors import MachineError
+from danlu.base.errors import MachineError, ModelError
 from danlu.data.batches import Batch, rows_of
 from danlu.training.losses import Loss
 from danlu.training.precision import Precision
@@ -68,6 +68,13 @@ class Step:
                 if not is_out_of_memory(error):
                     raise
                 failure = str(error) or type(error).__name__
+            except ValueError as error:
+                if "more than 1 value per channel" not in str(error):
+                    raise
+                raise ModelError(
+                    "batch norm cannot train on a batch of one example, which the last batch of an epoch is",
+                    hint="set another `training.batch_size`",
+                ) from error
             self._halve(window, failure)  # outside the handler, which would keep the failed step's tensors alive
         self.precision.step(self.optimizer, self.model.parameters, self.clip_norm)
         self.optimizer.zero_grad(set_to_none=True)

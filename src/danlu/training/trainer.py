@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,7 @@ class Trainer:
         precision = Precision(settings.precision, self.device)
         with ExitStack() as stack:
             stop = stack.enter_context(StopRequest())
+            stack.enter_context(only_deterministic_kernels(settings.deterministic))
             stack.enter_context(self.processes.shared_layers(self.model))
             recorder = stack.enter_context(Recorder(epochs, steps_per_epoch, unit, self.processes))
             state = TrainingState(
@@ -323,6 +325,23 @@ def validate(
         sums += torch.cat([torch.stack([loss.to(kind) * len(labels), right.to(kind)]), counts])
     loss_sum, right_sum, examples, unclassified = add_up(sums).tolist()
     return loss_sum / max(1, examples), None if unclassified else right_sum / max(1, examples)
+
+
+@contextmanager
+def only_deterministic_kernels(wanted: bool) -> Iterator[None]:
+    """Inside the block PyTorch uses no kernel whose sums depend on the moment; it raises where it has no other."""
+    if not wanted:
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS asks for
+    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        torch.backends.cudnn.benchmark = before[1]
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> float:
