@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # names and numbers of malloc.h
 PACKAGES = ("torch", "numpy", "pillow", "tokenizers", "pydantic", "safetensors", "scikit-learn")
 
 
@@ -35,6 +36,22 @@ def spin_briefly() -> None:
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep freed buffers up to 1 GiB for the next ones; only in a process of our own.
+
+    By default it gives large blocks back to the system after each use, and the system clears every page anew: a third
+    of the time of a training step of convolutions (figures: docs/LOG.md, 2026-11-21). Only the GNU library has this.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    import ctypes
+
+    set_option = ctypes.CDLL(None).mallopt
+    for option in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):  # one without the other makes it worse
+        if not set_option(option, 1 << 30):
+            set_option(option, 32 << 20)  # the most that older versions take
 
 
 def memory_bytes() -> tuple[int, int]:

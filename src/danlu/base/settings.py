@@ -99,7 +99,7 @@ class AugmentationSettings(Section):
     crop: Annotated[Annotated[int, Field(ge=0)] | Auto, Number] = Field(
         "auto", description="pad by this many pixels, then cut at a random place; 0 is off"
     )
-    flip: bool | Auto = Field("auto", description="mirror left-right half of the time")
+    flip: bool | Auto = Field("auto", description="mirror left-right, every image in every other epoch")
     rotation: Annotated[float, Field(ge=0, le=15), Number] = Field(
         0, description="largest angle in degrees, at most 15"
     )
@@ -137,7 +137,7 @@ class TrainingSettings(Section):
     )
     schedule: str = Field("auto", description="course of the learning rate; `danlu list schedules` shows them")
     warmup: Annotated[Share | Auto, Number] = Field(
-        "auto", description="share of the steps spent rising; one_cycle and warmup_cosine"
+        "auto", description="share of the steps spent rising; one_cycle, warmup_cosine, warmup_linear"
     )
     step_epochs: Count = Field(30, description="for schedule step: epochs between two drops")
     step_factor: Annotated[Share, Number] = Field(0.1, description="for schedule step: factor of a drop")

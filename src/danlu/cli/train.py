@@ -7,7 +7,7 @@ import os
 import click
 
 from danlu.base.errors import ConfigError
-from danlu.base.machine import spin_briefly
+from danlu.base.machine import keep_freed_memory, spin_briefly
 
 
 @click.command()
@@ -39,6 +39,7 @@ def command(
     danlu train --resume runs/latest
     """
     spin_briefly()
+    keep_freed_memory()
     if "RANK" in os.environ:  # PyTorch's own notes would stand once for each process
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from danlu.cli.evaluate import print_evaluation

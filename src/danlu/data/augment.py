@@ -29,7 +29,7 @@ COLUMNS = (
     "top",
     "left",
 )
-_AT = {name: column for column, name in enumerate(COLUMNS)}
+AT = {name: column for column, name in enumerate(COLUMNS)}
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow's conversion to grey
 
 
@@ -71,7 +71,7 @@ def augment(pixels: Tensor, draws: Tensor, augmentation: Augmentation, recipe: I
         pixels = _crop_and_flip(pixels, draws, augmentation)
     images = pixels.float()
     if augmentation.rotation:
-        images = _rotate(images, draws[:, _AT["angle"]], augmentation.rotation)
+        images = _rotate(images, draws[:, AT["angle"]], augmentation.rotation)
     if augmentation.brightness or augmentation.contrast or augmentation.saturation:
         images = _jitter(images, draws, augmentation)
     images = normalize(images, recipe)
@@ -87,12 +87,12 @@ def _crop_and_flip(pixels: Tensor, draws: Tensor, augmentation: Augmentation) ->
     rows = torch.arange(height, device=pixels.device).expand(count, -1)
     columns = torch.arange(width, device=pixels.device).expand(count, -1)
     if augmentation.flip:
-        mirrored = draws[:, _AT["flip"], None] < 0.5
+        mirrored = draws[:, AT["flip"], None] < 0.5
         columns = torch.where(mirrored, width - 1 - columns, columns)
     if margin:
         pixels = functional.pad(pixels, (margin, margin, margin, margin))
-        rows = rows + (draws[:, _AT["down"], None] * (2 * margin + 1)).long()
-        columns = columns + (draws[:, _AT["right"], None] * (2 * margin + 1)).long()
+        rows = rows + (draws[:, AT["down"], None] * (2 * margin + 1)).long()
+        columns = columns + (draws[:, AT["right"], None] * (2 * margin + 1)).long()
     picture = torch.arange(count, device=pixels.device)[:, None, None]
     gathered = pixels.permute(0, 2, 3, 1)[picture, rows[:, :, None], columns[:, None, :]]
     return gathered.permute(0, 3, 1, 2)
@@ -115,7 +115,7 @@ def _rotate(images: Tensor, draws: Tensor, degrees: float) -> Tensor:
 
 def _jitter(images: Tensor, draws: Tensor, augmentation: Augmentation) -> Tensor:
     def factor(name: str, strength: float) -> Tensor:
-        return 1 + (draws[:, _AT[name], None, None, None] * 2 - 1) * strength
+        return 1 + (draws[:, AT[name], None, None, None] * 2 - 1) * strength
 
     if augmentation.brightness:
         images = (images * factor("brightness", augmentation.brightness)).clamp(0, 255)
@@ -138,15 +138,15 @@ def _gray(images: Tensor) -> Tensor:
 def _erase(images: Tensor, draws: Tensor, share: float) -> Tensor:
     """Set a random rectangle to 0, the mean after normalisation."""
     height, width = images.shape[2:]
-    area = (0.02 + 0.18 * draws[:, _AT["area"]]) * height * width
-    aspect = torch.exp((draws[:, _AT["aspect"]] * 2 - 1) * math.log(3.3))
+    area = (0.02 + 0.18 * draws[:, AT["area"]]) * height * width
+    aspect = torch.exp((draws[:, AT["aspect"]] * 2 - 1) * math.log(3.3))
     tall = (area * aspect).sqrt().round().clamp(1, height)
     wide = (area / aspect).sqrt().round().clamp(1, width)
-    top = (draws[:, _AT["top"]] * (height - tall + 1)).floor()
-    left = (draws[:, _AT["left"]] * (width - wide + 1)).floor()
+    top = (draws[:, AT["top"]] * (height - tall + 1)).floor()
+    left = (draws[:, AT["left"]] * (width - wide + 1)).floor()
     rows = torch.arange(height, device=images.device)[None, :]
     columns = torch.arange(width, device=images.device)[None, :]
     in_rows = (rows >= top[:, None]) & (rows < (top + tall)[:, None])
     in_columns = (columns >= left[:, None]) & (columns < (left + wide)[:, None])
-    chosen = (draws[:, _AT["erase"]] < share)[:, None, None, None]
+    chosen = (draws[:, AT["erase"]] < share)[:, None, None, None]
     return images.masked_fill(chosen & in_rows[:, None, :, None] & in_columns[:, None, None, :], 0.0)

@@ -15,6 +15,9 @@ MODELS = Registry(
             "danlu.models.digit_cnn", "two convolutions without padding, for small grey signs", ("images",)
         ),
         "vgg_cnn": Member("danlu.models.vgg_cnn", "three blocks of two convolutions with batch norm", ("images",)),
+        "fast_cnn": Member(
+            "danlu.models.fast_cnn", "four convolutions, halved early; the most accuracy a second", ("images",)
+        ),
         "ngrams": Member("danlu.models.ngrams", "hashed n-gram bag, the fast and strong text baseline", ("texts",)),
         "textcnn": Member("danlu.models.textcnn", "convolutions over time with max pooling", ("texts",)),
         "bilstm": Member("danlu.models.bilstm", "two-layer LSTM read in both directions", ("texts",)),

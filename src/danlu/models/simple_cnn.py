@@ -21,7 +21,7 @@ def build(example_shape: ImageShape, num_classes: int, options: Options) -> nn.M
     example_shape.require(8, "simple_cnn")
     layers: list[nn.Module] = []
     for channels_in, channels_out in pairwise((example_shape.channels, *WIDTHS)):
-        layers += [nn.Conv2d(channels_in, channels_out, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+        layers += [nn.Conv2d(channels_in, channels_out, 3, padding=1), nn.MaxPool2d(2), nn.ReLU()]
     flat = WIDTHS[-1] * (example_shape.height // 8) * (example_shape.width // 8)
     return nn.Sequential(
         *layers,

@@ -35,7 +35,8 @@ OPTIMIZERS = Registry(
         ),
         "rmsprop": Member("danlu.training.optimizers:rmsprop", "step size by a running mean of squared gradients"),
         "muon": Member(
-            "danlu.training.optimizers:muon", "orthogonalised momentum for hidden matrices, AdamW for the rest"
+            "danlu.training.optimizers:muon",
+            "orthogonalised momentum for matrices and kernels, AdamW for the rest",
         ),
     },
 )
@@ -52,5 +53,6 @@ SCHEDULES = Registry(
             "danlu.training.schedules:one_cycle", "cosine up, then down to near 0 (Smith and Topin, 2019)"
         ),
         "warmup_cosine": Member("danlu.training.schedules:warmup_cosine", "straight line up, then half a cosine down"),
+        "warmup_linear": Member("danlu.training.schedules:warmup_linear", "straight line up, then straight down to 0"),
     },
 )

@@ -14,7 +14,6 @@ from danlu.training import LOSSES, OPTIMIZERS, SCHEDULES
 
 Choices = dict[str, tuple[Any, str]]
 MANY_EXAMPLES = 20_000
-FEW_EPOCHS = 8
 FEWEST_STEPS, MOST_EPOCHS = 300, 100
 
 
@@ -22,7 +21,9 @@ FEWEST_STEPS, MOST_EPOCHS = 300, 100
 class Recipe:
     """What trains an architecture well: `visits` examples seen in all, within `epochs_between`.
 
-    `options` of the architecture apply where danlu chose it; an architecture named by the user is left as it is.
+    Images are shifted in trainings of at least `shifts_from` epochs, and mirrored from `flips_from`: an image seen a
+    few times is not learnt by heart. `options` of the architecture apply where danlu chose it; an architecture named
+    by the user is left as it is.
     """
 
     visits: int
@@ -35,6 +36,8 @@ class Recipe:
     warmup: float = 0.1
     label_smoothing: float = 0.0
     clip_norm: float | None = None
+    shifts_from: int = 8
+    flips_from: int = 8
     options: tuple[tuple[str, float], ...] = ()
 
 
@@ -44,6 +47,19 @@ RECIPES = {
     "digit_cnn": Recipe(250_000, (4, 40), 64, 2e-3),
     "vgg_cnn": Recipe(
         90_000, (5, 20), 64, 2e-3, weight_decay=0.05, options=(("feature_dropout", 0.1), ("dropout", 0.3))
+    ),
+    "fast_cnn": Recipe(
+        540_000,
+        (9, 30),
+        512,
+        0.07,
+        optimizer="muon",
+        weight_decay=5e-4,
+        schedule="warmup_linear",
+        warmup=0.15,
+        label_smoothing=0.1,
+        shifts_from=16,
+        flips_from=1,
     ),
     "ngrams": Recipe(50_000, (3, 6), 64, 3e-3, warmup=0.25, label_smoothing=0.1),
     "textcnn": Recipe(50_000, (3, 6), 64, 1e-3, warmup=0.25, label_smoothing=0.1, clip_norm=1.0),
@@ -135,15 +151,15 @@ def choose_augmentation(config: Config, data: PreparedData) -> Choices:
     if config.settings.model.name == "mlp":
         reason = "off for mlp, which reads pixels by their place"
         wanted: Choices = {"augmentation.crop": (0, reason), "augmentation.flip": (False, reason)}
-    elif (epochs := int(config.settings.training.epochs)) < FEW_EPOCHS:
-        reason = f"off: an image seen {epochs} times is not yet learnt by heart"
-        wanted = {"augmentation.crop": (0, reason), "augmentation.flip": (False, reason)}
     else:
+        epochs, recipe = int(config.settings.training.epochs), RECIPES[config.settings.model.name]
         side = min(data.recipe.height, data.recipe.width)
         margin = max(1, side // 8 if data.recipe.channels == 3 else side // 14)
+        few = f"off: an image seen {epochs} times is not yet learnt by heart"
+        is_long = epochs >= recipe.shifts_from
         wanted = {
-            "augmentation.crop": (margin, f"shifts of up to {margin} of {side} pixels"),
-            "augmentation.flip": _flip(data),
+            "augmentation.crop": (margin, f"shifts of up to {margin} of {side} pixels") if is_long else (0, few),
+            "augmentation.flip": _flip(data) if epochs >= recipe.flips_from else (False, few),
         }
     return {key: value for key, value in wanted.items() if getattr(settings, key.partition(".")[2]) == "auto"}
 

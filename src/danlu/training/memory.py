@@ -1,4 +1,4 @@
-"""Less memory for more time: activations of a chain of layers are computed again in the backward pass."""
+"""How activations lie in memory, and how many of them are kept for the backward pass."""
 
 from __future__ import annotations
 
@@ -6,10 +6,31 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from danlu.base.errors import ConfigError
+
+
+@contextmanager
+def channels_last_gradients(model: nn.Module) -> Iterator[None]:
+    """Inside the block gradients that come back through `nn.Flatten` are put in the order of what went in.
+
+    They come back with channels first; a pooling behind them would copy its whole input into that order.
+    """
+
+    def reorder(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        images = inputs[0]
+        if images.requires_grad and images.ndim == 4 and images.is_contiguous(memory_format=torch.channels_last):
+            images.register_hook(lambda gradient: gradient.contiguous(memory_format=torch.channels_last))
+
+    handles = [m.register_forward_pre_hook(reorder) for m in model.modules() if isinstance(m, nn.Flatten)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def checkpointed(model: nn.Module) -> Callable[[Any], Tensor]:

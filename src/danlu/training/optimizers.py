@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from danlu.base.settings import TrainingSettings
 from danlu.training import OPTIMIZERS
+from danlu.training.muon import Muon
 
 Groups = list[dict[str, Any]]
 MUON_ADAMW_SHARE = 0.1
@@ -43,21 +44,29 @@ def rmsprop(model: nn.Module, settings: TrainingSettings) -> torch.optim.Optimiz
 
 
 def muon(model: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
-    """PyTorch's Muon for hidden weight matrices; AdamW at a tenth of the rate for everything else."""
-    embeddings = {id(m.weight) for m in model.modules() if isinstance(m, (nn.Embedding, nn.EmbeddingBag))}
-    heads = {id(m.weight) for m in [m for m in model.modules() if isinstance(m, nn.Linear)][-1:]}
+    """Muon for hidden matrices and kernels; AdamW at a tenth of the rate for the rest.
+
+    The rest: the first convolution, which sees pixels, embeddings, the last linear layer, biases and norms.
+    Convolutions without a bias have batch norm behind them, and are renormalised instead of decayed.
+    """
+    convolutions = [m for m in model.modules() if isinstance(m, (nn.Conv1d, nn.Conv2d))]
+    linear = [m for m in model.modules() if isinstance(m, nn.Linear)]
+    outer = [m for m in model.modules() if isinstance(m, (nn.Embedding, nn.EmbeddingBag))]
+    left_out = {id(m.weight) for m in (*outer, *linear[-1:], *convolutions[:1])}
+    normed = {id(m.weight) for m in convolutions if m.bias is None} - left_out
     parameters = [p for p in model.parameters() if p.requires_grad]
-    hidden = [p for p in parameters if p.ndim == 2 and id(p) not in embeddings | heads]
+    hidden = [p for p in parameters if p.ndim >= 2 and id(p) not in left_out]
     taken = {id(p) for p in hidden}
-    rest = [p for p in parameters if id(p) not in taken]
     rate, decay = _rate(settings), _decay(settings)
+    groups: Groups = [
+        {"params": [p for p in hidden if id(p) not in normed], "weight_decay": decay},
+        {"params": [p for p in hidden if id(p) in normed], "renormalize": True},
+    ]
+    groups = [group for group in groups if group["params"]]
     members: list[torch.optim.Optimizer] = []
-    if hidden:
-        members.append(
-            torch.optim.Muon(
-                hidden, lr=rate, weight_decay=decay, momentum=settings.momentum, nesterov=settings.nesterov
-            )
-        )
+    if groups:
+        members.append(Muon(groups, lr=rate, momentum=settings.momentum, nesterov=settings.nesterov))
+    rest = [p for p in parameters if id(p) not in taken]
     members.append(torch.optim.AdamW(rest, lr=rate * MUON_ADAMW_SHARE, weight_decay=decay, fused=True))
     return Together(members)
 

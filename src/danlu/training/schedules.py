@@ -58,6 +58,14 @@ class warmup_cosine(Schedule):  # noqa: N801
         return _half_cosine((step - rising) / max(1.0, self.total_steps - rising))
 
 
+class warmup_linear(Schedule):  # noqa: N801
+    def __call__(self, step: int) -> float:
+        rising = float(self.settings.warmup) * self.total_steps
+        if step < rising:
+            return (step + 1) / (rising + 1)
+        return max(0.0, 1 - (step - rising) / max(1.0, self.total_steps - rising))
+
+
 class one_cycle(Schedule):  # noqa: N801
     def __call__(self, step: int) -> float:
         rising = max(1.0, float(self.settings.warmup) * self.total_steps)

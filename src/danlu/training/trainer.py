@@ -23,7 +23,7 @@ from danlu.training.ema import RunningMean
 from danlu.training.interrupt import Interrupted, StopRequest
 from danlu.training.keeper import Hooks, Keeper, require_numbers
 from danlu.training.losses import Loss, LossFunction, build_loss
-from danlu.training.memory import checkpointed
+from danlu.training.memory import channels_last_gradients, checkpointed
 from danlu.training.optimizers import build_optimizer
 from danlu.training.precision import Precision, widened
 from danlu.training.processes import join_processes
@@ -131,6 +131,8 @@ class Trainer:
             stop = stack.enter_context(StopRequest())
             stack.enter_context(only_deterministic_kernels(settings.deterministic))
             stack.enter_context(self.processes.shared_layers(self.model))
+            if settings.channels_last:
+                stack.enter_context(channels_last_gradients(self.model))
             recorder = stack.enter_context(Recorder(epochs, steps_per_epoch, unit, self.processes))
             state = TrainingState(
                 model=self.model,
