@@ -24,7 +24,7 @@ NETWORK = "digit_cnn"
 SHAPE, CLASSES = ImageShape(1, 28, 28), 10
 TRAIN_IMAGES = 60_000
 GEMM_SIZES = (1024, 1536, 2048)
-QUICK_IMAGES, QUICK_GEMM_SIZES = 2_000, (512,)
+QUICK_IMAGES, QUICK_GEMM_SIZES = 600, (512,)
 PEERS = {"peers": "torch, keras and jax", "tensorflow": "tensorflow"}
 
 

@@ -14,9 +14,10 @@ from importlib import import_module
 
 import contract
 
-from danlu.base.machine import spin_briefly
+from danlu.base.machine import keep_freed_memory, spin_briefly
 
-spin_briefly()  # as the command does, before PyTorch is imported
+spin_briefly()  # both as the command does, before PyTorch is imported
+keep_freed_memory()
 
 import torch  # noqa: E402
 

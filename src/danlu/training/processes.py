@@ -73,7 +73,7 @@ class Group(Processes):
 
     def __init__(self, device: torch.device) -> None:
         if not dist.is_initialized():
-            dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+            _join_group("nccl" if device.type == "cuda" else "gloo")
         self.rank, self.count = dist.get_rank(), dist.get_world_size()
         self.local_count = int(os.environ.get("LOCAL_WORLD_SIZE", self.count))
         self.device = device
@@ -164,6 +164,22 @@ def join_processes(device: torch.device) -> Processes:
         raise ConfigError("this PyTorch was built without torch.distributed", hint="train with one process")
     with lost_peers_told():
         return Group(device)
+
+
+def _join_group(backend: str) -> None:
+    """Meet the other processes where torchrun says.
+
+    After a restart on one machine torchrun's store still holds the addresses of the processes that are gone, and who
+    reads them before they are written anew waits for nobody. There each start meets under a name of its own.
+    """
+    told = os.environ
+    is_one_machine = told.get("LOCAL_WORLD_SIZE") == told["WORLD_SIZE"]
+    if told.get("TORCHELASTIC_USE_AGENT_STORE") != "True" or not is_one_machine:
+        dist.init_process_group(backend)
+        return
+    store = dist.TCPStore(told["MASTER_ADDR"], int(told["MASTER_PORT"]), is_master=False)  # type: ignore[attr-defined]
+    named = dist.PrefixStore(f"start {told.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    dist.init_process_group(backend, store=named, rank=int(told["RANK"]), world_size=int(told["WORLD_SIZE"]))
 
 
 class LostPeer(MachineError):
