@@ -178,7 +178,8 @@ def _join_group(backend: str) -> None:
         dist.init_process_group(backend)
         return
     store = dist.TCPStore(told["MASTER_ADDR"], int(told["MASTER_PORT"]), is_master=False)  # type: ignore[attr-defined]
-    named = dist.PrefixStore(f"start {told.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    name = f"start {told.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+    named = dist.PrefixStore(name, store)  # type: ignore[attr-defined]
     dist.init_process_group(backend, store=named, rank=int(told["RANK"]), world_size=int(told["WORLD_SIZE"]))
 
 
