@@ -166,15 +166,23 @@ def test_no_compiler_no_compilation(network: nn.Module, monkeypatch: pytest.Monk
     assert Probe(network, measured()).choose_compile(Way(), 1e6) == (False, "there is no C++ compiler here")
 
 
+def test_what_a_busy_machine_measured_is_not_kept(network: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "is_oversubscribed", lambda: True)
+    choose_by_measuring(read_config(), network, measured(), 10)
+    assert not Probe(network, measured()).known.path.exists()
+
+
 def test_next_run_chooses_the_same_without_measuring(network: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "is_oversubscribed", lambda: False)
     first = choose_by_measuring(read_config(), network, measured(), 10)
     monkeypatch.setattr(module, "time_ways", lambda *_: pytest.fail("measured again"))
     assert choose_by_measuring(read_config(), network, measured(), 10) == first
 
 
 def test_damaged_memory_of_measurements_is_said_and_replaced(
-    network: nn.Module, capsys: pytest.CaptureFixture[str]
+    network: nn.Module, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(module, "is_oversubscribed", lambda: False)
     choose_by_measuring(read_config(), network, measured(), 10)
     path = Probe(network, measured()).known.path
     path.write_text("{")

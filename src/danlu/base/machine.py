@@ -26,6 +26,11 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def is_oversubscribed() -> bool:
+    """More processes want to run than there are cores, by the mean of the last minute: times mean little."""
+    return hasattr(os, "getloadavg") and os.getloadavg()[0] > available_cores()
+
+
 def spin_briefly() -> None:
     """Let idle processor threads spin for some 50 µs and then sleep; call before PyTorch is imported, and only in a
     process of our own.

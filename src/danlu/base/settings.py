@@ -107,6 +107,12 @@ class AugmentationSettings(Section):
     contrast: Annotated[Share, Number] = Field(0, description="largest relative change")
     saturation: Annotated[Share, Number] = Field(0, description="largest relative change; colour images only")
     erasing: Annotated[Share, Number] = Field(0, description="share of images that lose a random rectangle")
+    early_size: Annotated[Annotated[int, Field(ge=0)] | Auto, Number] = Field(
+        "auto", description="height and width in pixels in the first epochs, which are faster; 0 is off"
+    )
+    early_epochs: Annotated[Annotated[int, Field(ge=0)] | Auto, Number] = Field(
+        "auto", description="how many epochs see images of `early_size`"
+    )
 
 
 class ModelSettings(BaseModel):

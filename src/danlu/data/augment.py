@@ -38,7 +38,8 @@ class Augmentation:
     """What may happen to a training image; zeros and False mean that nothing does.
 
     `crop` pixels, `rotation` degrees, `brightness`, `contrast`, `saturation` largest relative changes,
-    `erasing` the share of images that lose a rectangle of 2–20 % of their area (Zhong et al., 2020).
+    `erasing` the share of images that lose a rectangle of 2–20 % of their area (Zhong et al., 2020). Images of the
+    first `early_epochs` epochs are brought to `early_size` pixels (progressive resizing, after Howard, 2018).
     """
 
     crop: int = 0
@@ -48,6 +49,8 @@ class Augmentation:
     contrast: float = 0.0
     saturation: float = 0.0
     erasing: float = 0.0
+    early_size: int = 0
+    early_epochs: int = 0
 
     @property
     def is_off(self) -> bool:
@@ -78,6 +81,11 @@ def augment(pixels: Tensor, draws: Tensor, augmentation: Augmentation, recipe: I
     if augmentation.erasing:
         images = _erase(images, draws, augmentation.erasing)
     return images
+
+
+def shrink(images: Tensor, size: int) -> Tensor:
+    """(B, C, H, W) float32 → (B, C, size, size), bilinear over all pixels that fall into one."""
+    return functional.interpolate(images, size=(size, size), mode="bilinear", align_corners=False, antialias=True)
 
 
 def _crop_and_flip(pixels: Tensor, draws: Tensor, augmentation: Augmentation) -> Tensor:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from danlu.base.errors import ConfigError
-from danlu.data.augment import AT, Augmentation, augment, draw
+from danlu.data.augment import AT, Augmentation, augment, draw, shrink
 from danlu.data.decode import PixelRows
 from danlu.data.prepare import Part
 from danlu.inputs.images import ImageRecipe, normalize
@@ -141,6 +141,8 @@ class ImageBatches:
                 images = normalize(pixels.float(), self.recipe)
             else:
                 images = augment(pixels, draws[chosen].to(device), self.augmentation, self.recipe)
+            if number < self.augmentation.early_epochs and self.augmentation.early_size:
+                images = shrink(images, self.augmentation.early_size)
             labels = self.labels[here]
             for first in range(first_batch, len(chosen), self.batch_size):
                 yield images[first : first + self.batch_size], labels[first : first + self.batch_size]

@@ -14,6 +14,7 @@ from danlu.training import LOSSES, OPTIMIZERS, SCHEDULES
 
 Choices = dict[str, tuple[Any, str]]
 MANY_EXAMPLES = 20_000
+EARLY_SHARE = 0.71
 FEWEST_STEPS, MOST_EPOCHS = 300, 100
 
 
@@ -21,6 +22,7 @@ FEWEST_STEPS, MOST_EPOCHS = 300, 100
 class Recipe:
     """What trains an architecture well: `visits` examples seen in all, within `epochs_between`.
 
+    `starts_small`: any image size fits, and smaller ones in the first third save time.
     Images are shifted in trainings of at least `shifts_from` epochs, and mirrored from `flips_from`: an image seen a
     few times is not learnt by heart. `options` of the architecture apply where danlu chose it; an architecture named
     by the user is left as it is.
@@ -38,6 +40,7 @@ class Recipe:
     clip_norm: float | None = None
     shifts_from: int = 8
     flips_from: int = 8
+    starts_small: bool = False
     options: tuple[tuple[str, float], ...] = ()
 
 
@@ -60,6 +63,7 @@ RECIPES = {
         label_smoothing=0.1,
         shifts_from=16,
         flips_from=1,
+        starts_small=True,
     ),
     "ngrams": Recipe(50_000, (3, 6), 64, 3e-3, warmup=0.25, label_smoothing=0.1),
     "textcnn": Recipe(50_000, (3, 6), 64, 1e-3, warmup=0.25, label_smoothing=0.1, clip_norm=1.0),
@@ -161,7 +165,23 @@ def choose_augmentation(config: Config, data: PreparedData) -> Choices:
             "augmentation.crop": (margin, f"shifts of up to {margin} of {side} pixels") if is_long else (0, few),
             "augmentation.flip": _flip(data) if epochs >= recipe.flips_from else (False, few),
         }
+    wanted |= _start_small(config, data)
     return {key: value for key, value in wanted.items() if getattr(settings, key.partition(".")[2]) == "auto"}
+
+
+def _start_small(config: Config, data: PreparedData) -> Choices:
+    """Smaller images in the first third of a training, where the architecture reads any size."""
+    recipe = RECIPES[config.settings.model.name]
+    third = int(config.settings.training.epochs) // 3
+    if not recipe.starts_small or not third or not isinstance(data.recipe, ImageRecipe):
+        off = (0, f"off for {config.settings.model.name}, or so few epochs")
+        return {"augmentation.early_size": off, "augmentation.early_epochs": off}
+    side = min(data.recipe.height, data.recipe.width)
+    size = round(EARLY_SHARE * side)
+    return {
+        "augmentation.early_size": (size, f"{size} of {side} pixels take half the time"),
+        "augmentation.early_epochs": (third, f"a third of {config.settings.training.epochs}"),
+    }
 
 
 def _flip(data: PreparedData) -> tuple[bool, str]:

@@ -2,7 +2,8 @@
 
 What could end the process (bf16 on processors that lack it in spite of their flags) or take long (torch.compile) is
 tried in a child process with a time limit, and only where a run is long enough for the trial to pay back. Results are
-kept per machine, model and PyTorch version, so that the next run chooses the same.
+kept per machine, model and PyTorch version, so that the next run chooses the same; not those of a machine that had more
+to do than it has cores.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from danlu.base import log
 from danlu.base.config import Config
 from danlu.base.errors import MachineError
 from danlu.base.files import write_json
-from danlu.base.machine import available_cores, cache_folder, processor_name
+from danlu.base.machine import available_cores, cache_folder, is_oversubscribed, processor_name
 from danlu.models import MODELS
 from danlu.models.build import build_model, check_options
 from danlu.models.shapes import ImageShape
@@ -118,7 +119,8 @@ class Probe:
         taken = {timed.way: timed.milliseconds for timed in self.known.timed() if timed.way in ways}
         if len(taken) < len(ways):
             timed = time_ways(self.module, *self.model.batch, ways)
-            self.known.keep_ways(timed)
+            if not is_oversubscribed():
+                self.known.keep_ways(timed)
             taken = {one.way: one.milliseconds for one in timed}
         chosen, told = ways[0], {"threads": "one core", "channels_last": "no convolutions"}
         if len(counts) > 1:

@@ -22,6 +22,7 @@ from danlu.data.batches import Batches, FixedBatches, ImageBatches, TextBatches
 from danlu.data.prepare import PreparedData
 from danlu.inputs.images import ImageRecipe
 from danlu.models.build import build_model
+from danlu.models.shapes import ExampleShape, ImageShape
 from danlu.models.summary import summarize
 from danlu.training.interrupt import Interrupted
 from danlu.training.keeper import Hooks
@@ -184,6 +185,7 @@ def _fit(start: Start, together: Processes, *, inexact: bool) -> Outcome:
     summary = summarize(model, example_shape(prepared))
     size = f"{summary.parameters:,} parameters, {summary.macs / 1e6:,.1f} M multiply-adds an example"
     log.say(f"model: {model_settings.name}, {size}")
+    _require_early_size(config, model, example_shape(prepared))
     train_batches, validation_batches = _batches(config, prepared, device)
     config = _measured(start, model, train_batches, device, together)
     training = config.settings.training
@@ -207,6 +209,22 @@ def _fit(start: Start, together: Processes, *, inexact: bool) -> Outcome:
             unit=prepared.kind,
             hooks=hooks,
         )
+
+
+def _require_early_size(config: Config, model: nn.Module, shape: ExampleShape) -> None:
+    """The architecture has to read images of `augmentation.early_size` too."""
+    size = config.settings.augmentation.early_size
+    if not size or size == "auto" or not isinstance(shape, ImageShape):
+        return
+    device = next(model.parameters()).device
+    try:
+        with torch.inference_mode():
+            model.eval()(torch.zeros(1, shape.channels, int(size), int(size), device=device))
+    except RuntimeError as error:
+        raise ConfigError(
+            f"`augmentation.early_size={size}`: {config.settings.model.name} reads images of {shape.height} pixels only",
+            hint="set it to 0, or use a model that reads any size: `model.name=fast_cnn`",
+        ) from error
 
 
 @contextmanager

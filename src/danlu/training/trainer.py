@@ -167,10 +167,8 @@ class Trainer:
                         keeper.after_step(window[-1])
                     elif stop.signal:
                         raise Interrupted(stop.signal)
-                    if (
-                        self.device.type == "cpu" and cursor.step % STEPS_AT_ONCE == 0
-                    ):  # elsewhere it would stop the device
-                        recorder.read()
+                    if cursor.step % STEPS_AT_ONCE == 0 and self.device.type == "cpu":
+                        recorder.read()  # a GPU would have to wait for this
                         require_numbers(state)
 
                 recorder.read()
