@@ -222,7 +222,7 @@ def _require_early_size(config: Config, model: nn.Module, shape: ExampleShape) -
             model.eval()(torch.zeros(1, shape.channels, int(size), int(size), device=device))
     except RuntimeError as error:
         raise ConfigError(
-            f"`augmentation.early_size={size}`: {config.settings.model.name} reads images of {shape.height} pixels only",
+            f"`augmentation.early_size={size}`: {config.settings.model.name} reads {shape.height} pixels and no others",
             hint="set it to 0, or use a model that reads any size: `model.name=fast_cnn`",
         ) from error
 
