@@ -66,7 +66,14 @@ class Counter:
         self.set(-1)
         until = time.monotonic() + seconds
         while self.get() < 0 and process.is_alive() and time.monotonic() < until:
-            time.sleep(0.002)
+            time.sleep(0.001)
+
+    def wait_for_more_steps(self, process: BaseProcess, steps: int) -> None:
+        """Wait until a process that has just started has done so many steps."""
+        self.wait_until_it_moves(process)
+        target = self.get() + steps
+        while self.get() < target and process.is_alive():
+            time.sleep(0.001)
 
 
 def count_steps(path: Path) -> None:
