@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from danlu.data.augment import COLUMNS, Augmentation, augment, draw
-from danlu.data.batches import ImageBatches
+from danlu.data.augment import AT, COLUMNS, Augmentation, augment, draw, shrink
+from danlu.data.batches import ImageBatches, draw_epoch
 from danlu.data.prepare import Part
 from danlu.inputs.images import ImageRecipe
 
@@ -121,3 +121,18 @@ def test_what_happens_to_an_image_does_not_depend_on_batch_size() -> None:
     one, two = (ImageBatches(part(), RECIPE, batch_size=size, seed=1, augmentation=changes) for size in (3, 20))
     assert by_image(one, 4) == by_image(two, 4)
     assert by_image(one, 4) != by_image(one, 5)
+
+
+def test_an_image_is_mirrored_in_every_other_epoch() -> None:
+
+    mirrored = [draw_epoch(50, seed=3, epoch=epoch)[:, AT["flip"]] < 0.5 for epoch in range(4)]
+    assert torch.equal(mirrored[0], ~mirrored[1])
+    assert torch.equal(mirrored[0], mirrored[2])
+    assert 10 < int(mirrored[0].sum()) < 40
+
+
+def test_shrunk_images_keep_their_mean() -> None:
+    images = torch.rand(3, 1, 28, 28)
+    small = shrink(images, 20)
+    assert small.shape == (3, 1, 20, 20)
+    assert torch.allclose(small.mean((1, 2, 3)), images.mean((1, 2, 3)), atol=0.01)

@@ -12,11 +12,14 @@ from torch import Tensor, nn
 
 from danlu.base.config import read_config
 from danlu.base.settings import TrainingSettings
+from danlu.models.build import build_model
+from danlu.models.shapes import ImageShape
 from danlu.training import LOSSES, OPTIMIZERS, SCHEDULES
 from danlu.training.checkpoints import optimizer_tensors, restore_optimizer
 from danlu.training.ema import RunningMean
 from danlu.training.losses import balanced_weights, build_loss
-from danlu.training.optimizers import build_optimizer
+from danlu.training.muon import Muon, orthogonalize
+from danlu.training.optimizers import Together, build_optimizer
 from danlu.training.recorder import EpochRow, Recorder
 from danlu.training.schedules import build_schedule
 from danlu.training.step import Stepped
@@ -258,3 +261,47 @@ def test_recorder_names_the_first_loss_that_is_no_number() -> None:
         recorder.add_step(stepped(2, loss), 0.1)
     recorder.read()
     assert recorder.bad_step == 1
+
+
+@pytest.mark.parametrize("shape", [(6, 4), (4, 6), (5, 2, 3, 3)])
+def test_muon_steps_in_all_directions_of_a_matrix_alike(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    update = orthogonalize(torch.randn(shape).reshape(shape[0], -1))
+    values = torch.linalg.svdvals(update)
+    assert float(values.min()) > 0.5
+    assert float(values.max()) < 1.3
+
+
+def test_muon_takes_hidden_matrices_and_kernels_and_renormalises_those_before_batch_norm() -> None:
+    model = build_model("fast_cnn", ImageShape(1, 28, 28), 10)
+    optimizer = build_optimizer(model, settings(optimizer="muon", learning_rate=0.07, weight_decay=0))
+    assert isinstance(optimizer, Together)
+    kernels = [p for group in optimizer.members[0].param_groups for p in group["params"]]
+    assert [tuple(p.shape) for p in kernels] == [(32, 32, 3, 3), (64, 32, 3, 3), (128, 64, 3, 3)]
+    model(torch.randn(4, 1, 28, 28)).sum().backward()
+    optimizer.step()
+    for kernel in kernels:  # √rows, and the step's own length on top
+        assert float(kernel.detach().norm()) == pytest.approx(len(kernel) ** 0.5, rel=0.1)
+
+
+def test_muon_in_channels_last_equals_muon_with_channels_first() -> None:
+    made = []
+    for order in (torch.contiguous_format, torch.channels_last):
+        torch.manual_seed(0)
+        weight = nn.Parameter(torch.randn(8, 4, 3, 3).to(memory_format=order))
+        optimizer = Muon([weight], lr=0.1, renormalize=True)
+        for step in range(3):
+            torch.manual_seed(step)
+            weight.grad = torch.randn(8, 4, 3, 3).to(memory_format=order)
+            optimizer.step()
+        made.append(weight.detach().contiguous())
+    assert torch.allclose(made[0], made[1], atol=1e-6)
+
+
+def test_linear_warm_up_ends_at_nothing() -> None:
+    schedule = build_schedule(settings(schedule="warmup_linear", warmup=0.2), 100, 10)
+    factors = [schedule(step) for step in range(101)]
+    assert factors[0] == pytest.approx(1 / 21)
+    assert max(factors) == factors[20] == 1
+    assert factors[60] == pytest.approx(0.5)
+    assert factors[100] == 0

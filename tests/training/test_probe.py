@@ -122,6 +122,26 @@ def test_what_the_user_set_is_not_chosen(network: nn.Module) -> None:
     assert choose_by_measuring(config, network, measured(), total_steps=10) == {}
 
 
+def test_known_to_work_is_still_not_tried_with_this_model_in_a_short_run(
+    network: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    survival("bf16", CPU)  # now it is known
+    monkeypatch.setattr(module, "survival", lambda name, device: "")
+    monkeypatch.setattr(module, "run_child", lambda *_: pytest.fail("tried"))
+    name, reason = Probe(network, measured()).choose_precision(Way(), 10)
+    assert (name, reason) == ("fp32", "a run of about 10 s is too short to try bf16")
+
+
+def test_trial_that_ran_out_of_time_is_tried_again_another_time(
+    network: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "survival", lambda name, device: "")
+    monkeypatch.setattr(module, "run_child", lambda *_: {"failure": "takes longer", "timed_out": True})
+    probe = Probe(network, measured())
+    assert probe.choose_precision(Way(), 3600) == ("fp32", "bf16 takes longer")
+    assert probe.known.trial(Way(precision="bf16")) is None
+
+
 def tried(base: float, milliseconds: float, first_seconds: float = 1.0) -> dict[str, Any]:
     timed = {"milliseconds": milliseconds, "first_seconds": first_seconds}
     return {"base": {"milliseconds": base}, "timed": timed}

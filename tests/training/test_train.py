@@ -265,3 +265,12 @@ def test_few_examples_are_trained_long_enough_to_learn(tmp_path: Path) -> None:
     run = danlu.train(write_reviews(tmp_path / "few.csv", count=40), {"training.threads": 1})
     assert run.status()["epochs_done"] == 100
     assert danlu.evaluate(run).accuracy == 1
+
+
+def test_images_start_small_where_the_model_reads_any_size(tmp_path: Path) -> None:
+    data = write_pictures(tmp_path / "p")
+    run = danlu.train(data, {**QUICK, "model.name": "fast_cnn", "training.epochs": 3, "training.batch_size": 8})
+    settings = read_config(run.config_file).settings.augmentation
+    assert (settings.early_size, settings.early_epochs) == (11, 1)
+    with pytest.raises(ConfigError, match=r"`augmentation\.early_size=8`: vgg_cnn reads 16 pixels and no others"):
+        danlu.train(data, {**QUICK, "augmentation.early_size": 8, "augmentation.early_epochs": 1})

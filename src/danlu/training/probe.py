@@ -140,12 +140,16 @@ class Probe:
     def choose_precision(self, way: Way, run_seconds: float) -> tuple[str, str]:
         """bf16 (on a GPU fp16 where it has no bf16) when it makes steps at least 15 % faster."""
         name = "bf16" if self.model.device.type != "cuda" or torch.cuda.is_bf16_supported() else "fp16"
-        is_known = name in _read(_machine_file(self.model.device))["trials"]
-        if not is_known and run_seconds * TRIAL_SHARE < PRECISION_TRIAL_SECONDS:
-            return "fp32", f"a run of about {_readable(run_seconds)} is too short to try {name}"
+        is_short = run_seconds * TRIAL_SHARE < PRECISION_TRIAL_SECONDS
+        too_short = "fp32", f"a run of about {_readable(run_seconds)} is too short to try {name}"
+        if is_short and name not in _read(_machine_file(self.model.device))["trials"]:
+            return too_short
         if failure := survival(name, self.model.device):
             return "fp32", f"{name} {failure}"
-        trial = self._tried(way, Way(way.threads, way.channels_last, name), run_seconds * TRIAL_SHARE)
+        in_it = replace(way, precision=name)
+        if is_short and self.known.trial(in_it) is None:
+            return too_short
+        trial = self._tried(way, in_it, max(run_seconds * TRIAL_SHARE, 2 * PRECISION_TRIAL_SECONDS))
         if trial.failure:
             return "fp32", f"{name} {trial.failure}"
         told = f"a step takes {trial.milliseconds:.1f} ms in {name} and {trial.base_milliseconds:.1f} ms in fp32"
@@ -187,7 +191,8 @@ class Probe:
             name = "torch.compile" if way.compile else way.precision
             log.say(f"  trying {name} in a child process, at most {_readable(limit_seconds)} …")
             known = run_child("danlu.training.measure", request, limit_seconds)
-            self.known.keep_trial(way, known)
+            if not known.get("timed_out"):
+                self.known.keep_trial(way, known)
         return Trial(known)
 
     def _key(self) -> str:
@@ -302,7 +307,7 @@ def run_child(module: str, request: Mapping[str, Any], limit_seconds: float) -> 
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return {"failure": f"takes longer than {limit_seconds:.0f} s to try"}
+        return {"failure": f"takes longer than {limit_seconds:.0f} s to try", "timed_out": True}
     rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     answered = rows[-1] if rows and "trying" not in rows[-1] else {}
     if done.returncode < 0:
