@@ -33,7 +33,6 @@ from danlu.training.keeper import Keeper  # noqa: E402
 from danlu.training.optimizers import build_optimizer  # noqa: E402
 from danlu.training.trainer import Trainer  # noqa: E402
 
-
 WARM_UP_STEPS = 32
 DIFFERENT_BATCHES = 32
 
