@@ -1,0 +1,45 @@
+"""The architecture and the recipe that danlu picks, seen on data of every size and kind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from danlu.base.config import read_config
+from danlu.models import MODELS
+from danlu.training.choose import MANY_EXAMPLES, RECIPES
+from danlu.training.start import start_run
+
+MANY = MANY_EXAMPLES + 200
+
+
+def test_every_architecture_has_a_recipe() -> None:
+    assert set(MODELS) == set(RECIPES)
+
+
+@pytest.mark.parametrize(
+    ("count", "shape", "expected"),
+    [
+        (100, (8, 8), "vgg_cnn"),
+        (MANY, (8, 8), "fast_cnn"),
+        (MANY, (8, 8, 3), "vgg_cnn"),
+        (100, (4, 4), "mlp"),
+        (MANY, (4, 4), "mlp"),
+    ],
+)
+def test_architecture_follows_number_size_and_colour(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, shape: tuple[int, ...], expected: str
+) -> None:
+    monkeypatch.setenv("DANLU_RUNS", str(tmp_path / "runs"))
+    numbers = np.random.default_rng(0)
+    pixels = numbers.integers(0, 256, (count, *shape), dtype=np.uint8)
+    np.savez(tmp_path / "noise.npz", pixels=pixels, labels=np.arange(count) % 4)
+    start = start_run(tmp_path / "noise.npz", read_config(words=["data.split=[0.99,0.005,0.005]"]), None)
+    assert start.model["name"] == expected
+    values = {key: (value, origin) for key, value, origin in start.config.rows()}
+    name, origin = values["model.name"]
+    assert name == expected and origin.startswith("auto: ") and len(origin) > 20
+    measured = {"training.threads", "training.channels_last", "training.precision", "training.compile"}
+    assert {key for key, (value, _) in values.items() if value == "auto"} <= measured | {"data.source"}
