@@ -44,3 +44,16 @@ def test_architecture_follows_number_size_and_colour(
     later = {"training.threads", "training.channels_last", "training.precision", "training.compile", "training.device"}
     left = {key for key, (value, _) in values.items() if value == "auto"}
     assert {key for key in left if key.startswith(("model.", "training.", "augmentation."))} <= later
+
+
+@pytest.mark.parametrize(("side", "early"), [(8, 0), (10, 0), (11, 8), (28, 20)])
+def test_early_images_are_never_smaller_than_the_architecture_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, side: int, early: int
+) -> None:
+    monkeypatch.setenv("DANLU_RUNS", str(tmp_path / "runs"))
+    pixels = np.random.default_rng(0).integers(0, 256, (100, side, side), dtype=np.uint8)
+    np.savez(tmp_path / "noise.npz", images=pixels, labels=np.arange(100) % 4)
+    start = start_run(tmp_path / "noise.npz", read_config(words=["model.name=fast_cnn"]), None)
+    found = start.config.settings.augmentation
+    assert found.early_size == early
+    assert bool(found.early_epochs) == bool(early)

@@ -272,5 +272,5 @@ def test_images_start_small_where_the_model_reads_any_size(tmp_path: Path) -> No
     run = danlu.train(data, {**QUICK, "model.name": "fast_cnn", "training.epochs": 3, "training.batch_size": 8})
     settings = read_config(run.config_file).settings.augmentation
     assert (settings.early_size, settings.early_epochs) == (11, 1)
-    with pytest.raises(ConfigError, match=r"`augmentation\.early_size=8`: vgg_cnn reads 16 pixels and no others"):
+    with pytest.raises(ConfigError, match=r"early_size=8`: vgg_cnn built for 16 pixels cannot read images of 8"):
         danlu.train(data, {**QUICK, "augmentation.early_size": 8, "augmentation.early_epochs": 1})

@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from danlu.base.config import Config
 from danlu.base.errors import ConfigError
 from danlu.data.prepare import PreparedData
 from danlu.inputs.images import ImageRecipe
 from danlu.models import MODELS
+from danlu.models.build import build_model
+from danlu.models.shapes import ImageShape
 from danlu.training import LOSSES, OPTIMIZERS, SCHEDULES
 
 Choices = dict[str, tuple[Any, str]]
@@ -178,10 +182,24 @@ def _start_small(config: Config, data: PreparedData) -> Choices:
         return {"augmentation.early_size": off, "augmentation.early_epochs": off}
     side = min(data.recipe.height, data.recipe.width)
     size = round(EARLY_SHARE * side)
+    if not _reads(config, ImageShape(data.recipe.channels, size, size)):
+        off = (0, f"off: {config.settings.model.name} cannot read {size} of {side} pixels")
+        return {"augmentation.early_size": off, "augmentation.early_epochs": off}
     return {
         "augmentation.early_size": (size, f"{size} of {side} pixels take half the time"),
         "augmentation.early_epochs": (third, f"a third of {config.settings.training.epochs}"),
     }
+
+
+def _reads(config: Config, shape: ImageShape) -> bool:
+    """Whether the architecture can be built for images of this shape."""
+    model = config.settings.model
+    try:
+        with torch.device("meta"):
+            build_model(model.name, shape, num_classes=2, options=model.model_extra)
+    except ConfigError:
+        return False
+    return True
 
 
 def _flip(data: PreparedData) -> tuple[bool, str]:

@@ -221,9 +221,10 @@ def _require_early_size(config: Config, model: nn.Module, shape: ExampleShape) -
         with torch.inference_mode():
             model.eval()(torch.zeros(1, shape.channels, int(size), int(size), device=device))
     except RuntimeError as error:
+        name = config.settings.model.name
         raise ConfigError(
-            f"`augmentation.early_size={size}`: {config.settings.model.name} reads {shape.height} pixels and no others",
-            hint="set it to 0, or use a model that reads any size: `model.name=fast_cnn`",
+            f"`augmentation.early_size={size}`: {name} built for {shape.height} pixels cannot read images of {size}",
+            hint="set it to 0, or nearer to the size of the images; `model.name=fast_cnn` reads any from 8 on",
         ) from error
 
 
