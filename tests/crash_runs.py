@@ -48,19 +48,18 @@ def _run(function: Callable[..., None], arguments: tuple[Any, ...], home: str) -
 
 
 class Counter:
-    """A number in a file that survives the process that counts."""
+    """A number in a file that survives the process that counts; -1 in a new one."""
 
     def __init__(self, path: Path) -> None:
-        if not path.exists():
-            path.write_bytes(struct.pack("q", -1))
-        with open(path, "r+b") as file:
+        with open(path, "a+b") as file:
+            file.truncate(8)  # made by whoever comes first, left as it is by the others
             self.memory = mmap.mmap(file.fileno(), 8)
 
     def set(self, value: int) -> None:
-        self.memory[:] = struct.pack("q", value)
+        self.memory[:] = struct.pack("q", value + 1)
 
     def get(self) -> int:
-        return int(struct.unpack("q", self.memory[:])[0])
+        return int(struct.unpack("q", self.memory[:])[0]) - 1
 
     def wait_until_it_moves(self, process: BaseProcess, seconds: float = 60) -> None:
         self.set(-1)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -78,6 +82,33 @@ def test_running_is_crashed_unless_a_process_holds_the_run() -> None:
         with pytest.raises(MachineError, match="the run `runs/a` is being trained by process 123"), run.hold():
             pass
     assert run.state() == "crashed"
+
+
+def test_prepared_is_crashed_once_its_process_is_gone() -> None:
+    run = create_run("a", "base")
+    run.update(state="prepared", process=os.getpid())
+    assert run.state() == "prepared"
+    done = subprocess.Popen([sys.executable, "-c", ""])
+    done.wait()
+    run.update(process=done.pid)
+    assert run.state() == "crashed"
+
+
+def test_who_only_looks_does_not_keep_a_training_from_starting() -> None:
+    run = create_run("a", "base")
+    looking, started = threading.Event(), time.perf_counter()
+
+    def look() -> None:
+        with run.hold():
+            looking.set()
+            time.sleep(0.1)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    looking.wait()
+    with run.hold():
+        assert time.perf_counter() - started >= 0.1
+    thread.join()
 
 
 def test_going_back_keeps_the_steps_of_the_checkpoint_and_counts_lost_ones() -> None:

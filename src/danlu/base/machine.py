@@ -109,3 +109,20 @@ def processor_name() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+def is_alive(process: object) -> bool:
+    """Whether a process of this number runs on this machine; unknown, and so False, where that cannot be asked.
+
+    >>> is_alive(os.getpid()), is_alive(None)
+    (True, False)
+    """
+    if not isinstance(process, int) or os.name != "posix":  # elsewhere `os.kill` would end it
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # someone else's
+    return True

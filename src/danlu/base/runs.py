@@ -14,6 +14,7 @@ from typing import Any
 
 from danlu.base.errors import ConfigError, MachineError, ModelError
 from danlu.base.files import append_text, point_link, write_json, write_text
+from danlu.base.machine import is_alive
 from danlu.base.registry import nearest_names
 
 FORMAT = 1
@@ -132,11 +133,14 @@ class Run:
         return steps - len(rows)
 
     @contextmanager
-    def hold(self) -> Iterator[None]:
-        """Be the only process that trains in this folder. Raises `MachineError` when another one does."""
+    def hold(self, patience_seconds: float = 0.5) -> Iterator[None]:
+        """Be the only process that trains in this folder. Raises `MachineError` when another one does.
+
+        Who only looks whether it is held, as `state` does, holds it for a moment: hence the patience.
+        """
         from filelock import FileLock, Timeout
 
-        lock = FileLock(self.lock_file, timeout=0)
+        lock = FileLock(self.lock_file, timeout=patience_seconds)
         try:
             lock.acquire()
         except Timeout:
@@ -155,12 +159,16 @@ class Run:
             lock.release()
 
     def state(self) -> str:
-        """The state `run.json` tells, or `crashed` when it tells `running` and no process holds the run."""
-        told = str(self.status().get("state", "?"))
-        if told not in ("running", "prepared"):
+        """The state `run.json` tells, or `crashed` when it tells `running` and no process holds the run.
+
+        A `prepared` run, which is not held yet, has crashed when the process that prepared it is gone.
+        """
+        status = self.status()
+        told = str(status.get("state", "?"))
+        if told not in ("running", "prepared") or (told == "prepared" and is_alive(status.get("process"))):
             return told
         try:
-            with self.hold():
+            with self.hold(patience_seconds=0):
                 return "crashed"
         except MachineError:
             return told

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -138,6 +139,7 @@ def _write_start(run: Run, data: str | Path, config: Config, prepared: PreparedD
     place = str(Path(data).resolve()) if Path(data).exists() else str(data)
     run.update(
         state="prepared",
+        process=os.getpid(),
         data=place,
         started=datetime.now().astimezone().isoformat(timespec="milliseconds"),
         kind=prepared.kind,
