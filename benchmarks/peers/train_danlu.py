@@ -14,10 +14,9 @@ from importlib import import_module
 
 import contract
 
-from danlu.base.machine import keep_freed_memory, spin_briefly
+from danlu.base.machine import suit_process_to_training
 
-spin_briefly()  # both as the command does, before PyTorch is imported
-keep_freed_memory()
+suit_process_to_training()  # as the command does, before PyTorch is imported
 
 import torch  # noqa: E402
 

@@ -38,6 +38,7 @@ def test_architecture_follows_number_size_and_colour(
     np.savez(tmp_path / "noise.npz", images=pixels, labels=np.arange(count) % 4)
     start = start_run(tmp_path / "noise.npz", read_config(words=["data.split=[0.99,0.005,0.005]"]), None)
     assert start.model["name"] == expected
+    assert start.run.state() == "prepared"  # this process, which prepared it, is alive
     values = {key: (value, origin) for key, value, origin in start.config.rows()}
     name, origin = values["model.name"]
     assert name == expected and origin.startswith("auto: ") and len(origin) > 20
@@ -57,3 +58,14 @@ def test_early_images_are_never_smaller_than_the_architecture_reads(
     found = start.config.settings.augmentation
     assert found.early_size == early
     assert bool(found.early_epochs) == bool(early)
+
+
+def test_early_size_that_is_named_is_used_where_danlu_would_not_start_small(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DANLU_RUNS", str(tmp_path / "runs"))
+    pixels = np.random.default_rng(0).integers(0, 256, (100, 10, 10), dtype=np.uint8)
+    np.savez(tmp_path / "noise.npz", images=pixels, labels=np.arange(100) % 4)
+    words = ["model.name=fast_cnn", "augmentation.early_size=8"]
+    found = start_run(tmp_path / "noise.npz", read_config(words=words), None).config.settings.augmentation
+    assert found.early_size == 8 and found.early_epochs != 0

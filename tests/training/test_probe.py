@@ -142,6 +142,13 @@ def test_trial_that_ran_out_of_time_is_tried_again_another_time(
     assert probe.known.trial(Way(precision="bf16")) is None
 
 
+def test_precision_that_ran_out_of_time_is_tried_again_another_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "run_child", lambda *_: {"failure": "takes longer", "timed_out": True})
+    assert survival("bf16", CPU) == "takes longer"
+    monkeypatch.setattr(module, "run_child", lambda *_: {"works": True})
+    assert survival("bf16", CPU) == ""
+
+
 def tried(base: float, milliseconds: float, first_seconds: float = 1.0) -> dict[str, Any]:
     timed = {"milliseconds": milliseconds, "first_seconds": first_seconds}
     return {"base": {"milliseconds": base}, "timed": timed}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import OrderedDict
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from danlu.base.errors import ConfigError, DataError, MachineError, ModelError
 from danlu.data.batches import as_batches
 from danlu.training.checkpoints import load_checkpoint
 from danlu.training.keeper import Hooks
+from danlu.training.memory import channels_last_gradients
 from danlu.training.trainer import Outcome, Trainer, validate
 
 
@@ -406,3 +408,22 @@ def test_fp16_scales_the_loss_and_keeps_its_scale_over_a_resume(tmp_path: Path) 
     assert states[0] == states[1]
     assert states[0]["_growth_tracker"] == 6
     assert all(torch.equal(a, b) for a, b in zip(whole.model.parameters(), resumed.model.parameters(), strict=True))
+
+
+def test_gradients_come_back_through_flatten_in_the_order_of_what_went_in() -> None:
+    torch.manual_seed(0)
+    convolution, flatten = nn.Conv2d(3, 4, 3), nn.Flatten()
+    model = nn.Sequential(convolution, flatten, nn.Linear(4 * 36, 2)).to(memory_format=torch.channels_last)
+    images = torch.randn(5, 3, 8, 8).contiguous(memory_format=torch.channels_last).requires_grad_()
+    orders, gradients = [], []
+    for block in (nullcontext(), channels_last_gradients(model)):
+        with block:
+            seen: list[torch.Tensor] = []
+            handle = convolution.register_full_backward_hook(lambda _, inner, outer, seen=seen: seen.append(outer[0]))
+            model(images).sum().backward()
+            handle.remove()
+        orders.append(seen[0].is_contiguous(memory_format=torch.channels_last))
+        gradients.append(convolution.weight.grad.clone())
+        model.zero_grad()
+    assert orders == [False, True]
+    assert torch.equal(*gradients)

@@ -31,9 +31,14 @@ def is_oversubscribed() -> bool:
     return hasattr(os, "getloadavg") and os.getloadavg()[0] > available_cores()
 
 
-def spin_briefly() -> None:
-    """Let idle processor threads spin for some 50 µs and then sleep; call before PyTorch is imported, and only in a
-    process of our own.
+def suit_process_to_training() -> None:
+    """Threads and memory as training steps like them; call before PyTorch is imported, only in a process of our own."""
+    _spin_briefly()
+    _keep_freed_memory()
+
+
+def _spin_briefly() -> None:
+    """Let idle processor threads spin for some 50 µs and then sleep.
 
     GNU OpenMP's default is to spin for milliseconds, which on a machine busy with other work makes steps many times
     slower; never to spin makes small steps twice as slow (figures: docs/LOG.md, 2026-11-21). What the user has set
@@ -43,8 +48,8 @@ def spin_briefly() -> None:
         os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 
-def keep_freed_memory() -> None:
-    """Let the C library keep freed buffers up to 1 GiB for the next ones; only in a process of our own.
+def _keep_freed_memory() -> None:
+    """Let the C library keep freed buffers up to 1 GiB for the next ones.
 
     By default it gives large blocks back to the system after each use, and the system clears every page anew: a third
     of the time of a training step of convolutions (figures: docs/LOG.md, 2026-11-21). Only the GNU library has this.
@@ -114,14 +119,14 @@ def processor_name() -> str:
 def is_alive(process: object) -> bool:
     """Whether a process of this number runs on this machine; unknown, and so False, where that cannot be asked.
 
-    >>> is_alive(os.getpid()), is_alive(None)
-    (True, False)
+    >>> is_alive(os.getpid()), is_alive(None), is_alive(10**20)
+    (True, False, False)
     """
     if not isinstance(process, int) or os.name != "posix":  # elsewhere `os.kill` would end it
         return False
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         pass  # someone else's

@@ -6,7 +6,7 @@ import json
 
 import click
 
-from danlu.base.machine import keep_freed_memory, spin_briefly
+from danlu.base.machine import suit_process_to_training
 
 
 @click.command()
@@ -18,8 +18,7 @@ def command(as_json: bool, quick: bool, again: bool) -> None:
 
     What could end a process is tried in a child process. Exit code 5 if training cannot run.
     """
-    spin_briefly()
-    keep_freed_memory()
+    suit_process_to_training()
     from danlu.base.errors import MachineError
     from danlu.base.extras import EXTRAS, missing_packages
     from danlu.base.machine import cache_folder, environment, free_disk_bytes, memory_bytes, package_versions

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from danlu.base import log
-from danlu.base.machine import keep_freed_memory, spin_briefly
+from danlu.base.machine import suit_process_to_training
 
 SHOWN = 5
 
@@ -13,8 +13,7 @@ SHOWN = 5
 @click.command()
 def command() -> None:
     """The whole way on 1,797 handwritten digits that come along: train, evaluate, predict. Under a minute."""
-    spin_briefly()
-    keep_freed_memory()
+    suit_process_to_training()
     from danlu.cli.evaluate import print_evaluation
     from danlu.data.split import read_manifest
     from danlu.evaluation.evaluate import evaluate

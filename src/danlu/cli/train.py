@@ -7,7 +7,7 @@ import os
 import click
 
 from danlu.base.errors import ConfigError
-from danlu.base.machine import keep_freed_memory, spin_briefly
+from danlu.base.machine import suit_process_to_training
 
 
 @click.command()
@@ -38,8 +38,7 @@ def command(
     danlu train photos/ --processes 2
     danlu train --resume runs/latest
     """
-    spin_briefly()
-    keep_freed_memory()
+    suit_process_to_training()
     if "RANK" in os.environ:  # PyTorch's own notes would stand once for each process
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from danlu.cli.evaluate import print_evaluation

@@ -181,8 +181,9 @@ def _start_small(config: Config, data: PreparedData) -> Choices:
         off = (0, f"off for {config.settings.model.name}, or so few epochs")
         return {"augmentation.early_size": off, "augmentation.early_epochs": off}
     side = min(data.recipe.height, data.recipe.width)
+    asked = config.settings.augmentation.early_size
     size = round(EARLY_SHARE * side)
-    if not _reads(config, ImageShape(data.recipe.channels, size, size)):
+    if asked == "auto" and not _reads(config, ImageShape(data.recipe.channels, size, size)):
         off = (0, f"off: {config.settings.model.name} cannot read {size} of {side} pixels")
         return {"augmentation.early_size": off, "augmentation.early_epochs": off}
     return {
