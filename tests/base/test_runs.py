@@ -73,6 +73,14 @@ def test_taken_name_is_refused_with_the_command_that_goes_on() -> None:
         assert str(caught.value) == f"the run `runs/a` exists already (state: {told})\n\n{hint}"
 
 
+def test_taken_name_of_a_run_in_training_is_no_reason_to_remove_it() -> None:
+    run = create_run("a", "base")
+    run.update(state="running", process=os.getpid())
+    with run.hold(), pytest.raises(ConfigError) as caught:
+        create_run("a", "base")
+    assert caught.value.hint == "choose another name, or wait for it"
+
+
 def test_running_is_crashed_unless_a_process_holds_the_run() -> None:
     run = create_run("a", "base")
     run.update(state="running", process=123)

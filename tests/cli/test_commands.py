@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from danlu.base.runs import create_run
 from danlu.cli.main import COMMANDS, main
 from pictures import write_pictures, write_reviews
 
@@ -106,6 +107,14 @@ def test_runs_lists_finished_and_failed_ones(danlu: Cli, tmp_path: Path) -> None
     assert "failed" in out
     rows = [json.loads(line) for line in danlu("runs", "--json")[1].splitlines()]
     assert [row["name"] for row in rows] == ["good", "bad"]
+
+
+def test_runs_with_chinese_names_stand_below_their_heads(danlu: Cli) -> None:
+    for name in ("第一次", "b"):
+        create_run(name, "base").update(state="failed", started="2026-01-01")
+    head, *rows = danlu("runs")[1].splitlines()
+    at = head.index("state")
+    assert {row.split("failed")[0] for row in rows} == {"第一次" + " " * (at - 6), "b" + " " * (at - 1)}
 
 
 @pytest.mark.parametrize(

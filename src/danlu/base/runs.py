@@ -217,6 +217,8 @@ def _taken(run: Run) -> ConfigError:
     told = f"the run `{run}` exists already (state: {state})"
     if state in ("crashed", "interrupted", "failed"):
         return ConfigError(told, hint=f"go on with it: `danlu train --resume {run}`; or choose another name")
+    if state in ("running", "prepared"):
+        return ConfigError(told, hint="choose another name, or wait for it")
     return ConfigError(told, hint="choose another name, or remove the folder")
 
 
