@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -226,11 +227,12 @@ def test_bug_of_ours_is_exit_code_1_with_a_report_file(danlu: Cli, monkeypatch: 
 
 def test_output_is_utf8_whatever_the_locale(tmp_path: Path) -> None:
     environment = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PATH": "/usr/bin", "DANLU_RUNS": str(tmp_path)}
-    done = subprocess.run(
-        [sys.executable, "-m", "danlu", "list", "sources"], capture_output=True, env=environment, check=True
-    )
+    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
+    # Without `site`: before 3.13 it dies of the path of an editable install in a Chinese folder.
+    command = [sys.executable, "-S", "-m", "danlu"]
+    done = subprocess.run([*command, "list", "sources"], capture_output=True, env=environment, check=True)
     assert "table" in done.stdout.decode("utf-8")
-    done = subprocess.run([sys.executable, "-m", "danlu", "--help"], capture_output=True, env=environment, check=True)
+    done = subprocess.run([*command, "--help"], capture_output=True, env=environment, check=True)
     assert "丹炉" in done.stdout.decode("utf-8")
 
 
