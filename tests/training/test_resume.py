@@ -108,6 +108,13 @@ def state_hash(folder: Path) -> str:
 SETTINGS: dict[str, dict[str, Any]] = {
     "adamw, one-cycle": {"optimizer": "adamw", "schedule": "one_cycle"},
     "sgd, plateau, running mean": {"optimizer": "sgd", "schedule": "plateau", "plateau_patience": 1, "ema": 0.9},
+    "sgd, plateau that waits": {
+        "optimizer": "sgd",
+        "schedule": "plateau",
+        "plateau_patience": 1,
+        "learning_rate": 1.0,
+        "momentum": 0.99,
+    },
     "muon, warm-up, clipping": {"optimizer": "muon", "schedule": "warmup_cosine", "clip_norm": 0.5},
     "focal, balanced draws": {"loss": "focal", "sampling": "balanced", "optimizer": "rmsprop"},
     "accumulation, running mean": {"accumulation_steps": 2, "ema": 0.8, "optimizer": "adam"},
@@ -124,6 +131,12 @@ CUTS = {
     "before the very last step": ("train", 3 * STEPS - 1),
     "in the last validation": ("validation", 8),
 }
+
+
+def test_plateau_of_the_matrix_waits_when_some_of_the_cuts_come(tmp_path: Path) -> None:
+    make_trainer("vgg_cnn", SETTINGS["sgd, plateau that waits"], None).fit(tmp_path)
+    first, second, _ = (row["validation_loss"] for row in load_checkpoint(tmp_path, "latest").values["history"])
+    assert second > first
 
 
 @pytest.mark.parametrize("cut", CUTS.values(), ids=CUTS)
