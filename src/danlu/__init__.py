@@ -21,9 +21,13 @@ if TYPE_CHECKING:
     from danlu.base.errors import MachineError as MachineError
     from danlu.base.errors import ModelError as ModelError
     from danlu.base.runs import Run as Run
+    from danlu.evaluation.compare import compare as compare
     from danlu.evaluation.evaluate import evaluate as evaluate
+    from danlu.explanation.explain import explain as explain
+    from danlu.inspection.inspect import inspect as inspect
     from danlu.prediction.predictor import Predictor as Predictor
     from danlu.prediction.predictor import load as load
+    from danlu.reporting.report import report as report
     from danlu.training.train import resume as resume
     from danlu.training.train import train as train
     from danlu.training.trainer import Trainer as Trainer
@@ -35,6 +39,10 @@ _PUBLIC = {
     "resume": "danlu.training.train",
     "Trainer": "danlu.training.trainer",
     "evaluate": "danlu.evaluation.evaluate",
+    "explain": "danlu.explanation.explain",
+    "inspect": "danlu.inspection.inspect",
+    "report": "danlu.reporting.report",
+    "compare": "danlu.evaluation.compare",
     "load": "danlu.prediction.predictor",
     "Predictor": "danlu.prediction.predictor",
     "Run": "danlu.base.runs",

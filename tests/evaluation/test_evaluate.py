@@ -10,7 +10,7 @@ import pytest
 
 import danlu
 from danlu.data.split import read_manifest
-from danlu.evaluation.evaluate import score
+from danlu.evaluation.evaluate import Scored, score
 from pictures import write_pictures, write_reviews
 
 QUICK = {"training.epochs": 6, "training.threads": 1}
@@ -83,8 +83,8 @@ def test_scores_of_a_perfect_and_of_a_wrong_model() -> None:
     labels = np.array([0, 1, 2, 0])
     perfect = np.eye(3)[labels]
     keys = ("a", "b", "c", "d")
-    assert score(perfect, labels, ("x", "y", "z"), keys).accuracy == 1
-    wrong = score(np.roll(perfect, 1, axis=1), labels, ("x", "y", "z"), keys)
+    assert score(Scored(perfect, labels, ("x", "y", "z"), keys)).accuracy == 1
+    wrong = score(Scored(np.roll(perfect, 1, axis=1), labels, ("x", "y", "z"), keys))
     assert wrong.accuracy == 0
     assert wrong.most_confused[0] == {"truth": "x", "answer": "y", "count": 2}
     assert {row["key"] for row in wrong.hardest} == {"a", "b", "c", "d"}

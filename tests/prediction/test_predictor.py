@@ -54,7 +54,7 @@ def test_model_sees_in_prediction_the_pixels_it_was_trained_on(trained: danlu.Ru
     for part in prepared.parts.values():
         for pixels, index in zip(part.inputs, part.indices, strict=True):
             key = prepared.examples.keys[index]
-            assert np.array_equal(predictor._read(pictures / key), pixels)
+            assert np.array_equal(predictor.read(pictures / key), pixels)
 
 
 def test_unreadable_input_has_an_error_and_harms_no_other(trained: danlu.Run, pictures: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from danlu.scores.classification import (
     class_scores,
     confusion_matrix,
     log_loss,
+    mean_interval,
     most_confused,
     top_k_accuracy,
     wilson_interval,
@@ -131,39 +132,105 @@ def test_wilson_interval_holds_the_share_and_stays_between_0_and_1(right: int, t
     assert wilson_interval(total - right, total) == pytest.approx((1 - high, 1 - low), abs=1e-12)
 
 
+def answers(seed: int, number: int, right: float) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 3, number)
+    return labels, np.where(rng.random(number) < right, labels, rng.integers(0, 3, number))
+
+
 def test_bootstrap_intervals_hold_the_estimate_and_come_out_the_same_again() -> None:
-    rng = np.random.default_rng(0)
-    labels = rng.integers(0, 3, 200)
-    predicted = np.where(rng.random(200) < 0.8, labels, rng.integers(0, 3, 200))
-    found = bootstrap_intervals(labels, predicted, 3, resamples=200)
-    macro = averages(class_scores(confusion_matrix(labels, predicted, 3)))["macro"]
-    for name in ("precision", "recall", "f1"):
-        low, high = found[f"macro_{name}"]
-        assert 0 < low < getattr(macro, name) < high < 1
-        assert high - low < 0.25
-    assert found == bootstrap_intervals(labels, predicted, 3, resamples=200)
+    confusion = confusion_matrix(*answers(0, 200, 0.8), 3)
+    found = bootstrap_intervals(confusion, resamples=200)
+    rows = class_scores(confusion)
+    for kind, row in averages(rows).items():
+        for name in ("precision", "recall", "f1"):
+            low, high = found.averages[f"{kind}_{name}"]
+            assert 0 < low < getattr(row, name) < high < 1
+            assert high - low < 0.25
+    for row, (low, high) in zip(rows, found.f1, strict=True):
+        assert low < row.f1 < high
+    assert found == bootstrap_intervals(confusion, resamples=200)
 
 
 def test_bootstrap_by_the_matrix_agrees_with_a_bootstrap_of_the_examples() -> None:
-    rng = np.random.default_rng(1)
-    labels = rng.integers(0, 3, 150)
-    predicted = np.where(rng.random(150) < 0.7, labels, rng.integers(0, 3, 150))
-    values = []
+    labels, predicted = answers(1, 150, 0.7)
+    rng = np.random.default_rng(2)
+    macro, weighted, first = [], [], []
     for _ in range(400):
         chosen = rng.integers(0, 150, 150)
         rows = class_scores(confusion_matrix(labels[chosen], predicted[chosen], 3))
-        values.append(averages(rows)["macro"].f1)
-    expected = (np.quantile(values, 0.025), np.quantile(values, 0.975))
-    assert bootstrap_intervals(labels, predicted, 3)["macro_f1"] == pytest.approx(expected, abs=0.03)
+        macro.append(averages(rows)["macro"].f1)
+        weighted.append(averages(rows)["weighted"].precision)
+        first.append(rows[0].f1)
+    found = bootstrap_intervals(confusion_matrix(labels, predicted, 3))
+    for values, pair in (
+        (macro, found.averages["macro_f1"]),
+        (weighted, found.averages["weighted_precision"]),
+        (first, found.f1[0]),
+    ):
+        assert pair == pytest.approx((np.quantile(values, 0.025), np.quantile(values, 0.975)), abs=0.03)
+
+
+def test_class_without_an_example_or_answer_does_not_count_in_the_bootstrap() -> None:
+    small = confusion_matrix(*answers(3, 100, 0.7), 3)
+    large = np.zeros((5, 5), dtype=np.int64)
+    large[:3, :3] = small
+    assert bootstrap_intervals(large).averages == bootstrap_intervals(small).averages
 
 
 def test_model_without_an_error_has_intervals_of_no_width() -> None:
-    labels = np.array([0, 1, 2] * 20)
-    assert bootstrap_intervals(labels, labels, 3, resamples=50) == {
-        "macro_precision": (1.0, 1.0),
-        "macro_recall": (1.0, 1.0),
-        "macro_f1": (1.0, 1.0),
-    }
+    found = bootstrap_intervals(np.diag([20, 20, 20]), resamples=50)
+    assert set(found.averages.values()) == {(1.0, 1.0)}
+    assert found.f1 == [(1.0, 1.0)] * 3
+
+
+@pytest.mark.parametrize("number", [40, 1000, 5300])
+def test_interval_of_a_mean_is_as_wide_as_the_normal_one(number: int) -> None:
+    values = np.random.default_rng(0).exponential(2.0, number)
+    low, high = mean_interval(values)
+    half = 1.96 * values.std() / np.sqrt(number)
+    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), rel=0.12)
+
+
+def coverage(hits: list[bool]) -> float:
+    return sum(hits) / len(hits)
+
+
+def test_wilson_intervals_cover_the_truth_in_93_to_97_of_100_samples() -> None:
+    rng = np.random.default_rng(0)
+    for number in (100, 300, 1000):
+        hits = []
+        for share in rng.uniform(0.5, 0.97, 3000):
+            low, high = wilson_interval(int(rng.binomial(number, share)), number)
+            hits.append(low <= share <= high)
+        assert 0.93 <= coverage(hits) <= 0.97, number
+
+
+def test_bootstrap_intervals_cover_the_truth_in_93_to_97_of_100_samples() -> None:
+    rng = np.random.default_rng(1)
+    truth = np.array([[30, 5, 2, 1], [6, 20, 4, 0], [3, 4, 12, 1], [1, 2, 1, 8]]) / 100
+    rows = class_scores(np.round(truth * 1e9).astype(np.int64))
+    expected = averages(rows)
+    hits: dict[str, list[bool]] = {}
+    for _ in range(1200):
+        drawn = rng.multinomial(800, truth.reshape(-1)).reshape(4, 4)
+        found = bootstrap_intervals(drawn, resamples=300, seed=int(rng.integers(1 << 30)))
+        for name, (low, high) in found.averages.items():
+            kind, _, score = name.partition("_")
+            hits.setdefault(name, []).append(low <= getattr(expected[kind], score) <= high)
+        for row, (low, high) in zip(rows, found.f1, strict=True):
+            hits.setdefault("f1 of a class", []).append(low <= row.f1 <= high)
+    shares = {name: coverage(values) for name, values in hits.items()}
+    assert all(0.93 <= share <= 0.97 for share in shares.values()), shares
+
+
+def test_mean_intervals_cover_the_truth_in_93_to_97_of_100_samples() -> None:
+    rng = np.random.default_rng(2)
+    hits = []
+    for number in [600, 2500] * 250:
+        low, high = mean_interval(rng.exponential(1.0, number), resamples=200, seed=int(rng.integers(1 << 30)))
+        hits.append(low <= 1.0 <= high)
+    assert 0.93 <= coverage(hits) <= 0.97
 
 
 def test_most_confused_pairs_come_first_and_right_answers_never() -> None:

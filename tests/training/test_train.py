@@ -27,8 +27,11 @@ def test_folder_of_pictures_becomes_a_run_with_all_its_files(tmp_path: Path) -> 
     run = danlu.train(write_pictures(tmp_path / "照片"), QUICK)
     assert sorted(p.name for p in run.folder.iterdir()) == [
         ".lock",
+        "answers-validation.csv",
+        "calibration.json",
         "checkpoints",
         "config.yaml",
+        "gate.json",
         "history.jsonl",
         "manifest.csv",
         "model.json",

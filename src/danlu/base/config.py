@@ -6,6 +6,7 @@ YAML scalars stay text until the schema types them, so `1e-4` is a number where 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,6 +91,22 @@ def read_config(
     if problems:
         raise ConfigError.of_problems(f"`{file}`" if file else "the settings", problems, hint=HINT)
     return config
+
+
+def read_origins(file: Path) -> list[tuple[str, str, str]]:
+    """Every value of a file `Config.to_yaml` wrote, as texts: (dotted key, value, origin)."""
+    rows: list[tuple[str, str, str]] = []
+    section = ""
+    for line in file.read_text(encoding="utf-8").splitlines():
+        if not line.startswith(" "):
+            section = line.rstrip(":")
+            continue
+        name, _, rest = line.strip().partition(": ")
+        quoted = re.match(r'"(?:[^"\\]|\\.)*"', rest)
+        end = quoted.end() if quoted else rest.find("  # ")
+        value, origin = (rest, "") if end < 0 else (rest[:end], rest[end:])
+        rows.append((f"{section}.{name}", value, origin.removeprefix("  # ") or "default"))
+    return rows
 
 
 def schema() -> dict[str, Any]:

@@ -8,6 +8,7 @@ from danlu.base.errors import MachineError
 
 EXTRAS = {
     "train": ("torch", "sklearn", "safetensors"),
+    "explain": ("captum",),
 }
 
 

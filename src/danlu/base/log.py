@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from unicodedata import east_asian_width
 
 _silent = False
 
@@ -18,6 +19,20 @@ def say(text: str) -> None:
 def warn(text: str) -> None:
     """A line the person should act on; it is marked by a word, not by colour alone."""
     say(f"warning: {text}")
+
+
+def display_width(text: str) -> int:
+    """Columns a text takes on a terminal, where Chinese signs take two.
+
+    >>> display_width("a丹")
+    3
+    """
+    return sum(2 if east_asian_width(sign) in "WF" else 1 for sign in text)
+
+
+def pad(text: str, width: int) -> str:
+    """The text with blanks up to `width` columns."""
+    return text + " " * (width - display_width(text))
 
 
 @contextmanager

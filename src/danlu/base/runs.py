@@ -82,6 +82,33 @@ class Run:
         return self.folder / "evaluation.json"
 
     @property
+    def calibration_file(self) -> Path:
+        return self.folder / "calibration.json"
+
+    @property
+    def gate_file(self) -> Path:
+        return self.folder / "gate.json"
+
+    @property
+    def gallery_file(self) -> Path:
+        return self.folder / "gallery.json"
+
+    @property
+    def explanations_file(self) -> Path:
+        return self.folder / "explanations.json"
+
+    @property
+    def charts_folder(self) -> Path:
+        return self.folder / "charts"
+
+    @property
+    def report_file(self) -> Path:
+        return self.folder / "report.html"
+
+    def answers_file(self, part: str) -> Path:
+        return self.folder / f"answers-{part}.csv"
+
+    @property
     def record_file(self) -> Path:
         return self.folder / "record.md"
 
@@ -110,6 +137,26 @@ class Run:
             state = self.status().get("state")
             raise ModelError(f"`{self.folder}` has no model (state: {state})", hint="`danlu runs` shows all runs")
         return _read_json(self.model_file)
+
+    def calibration(self) -> dict[str, Any] | None:
+        """`calibration.json`; None for a run that has not come so far."""
+        return _read_json(self.calibration_file) if self.calibration_file.exists() else None
+
+    def gate(self) -> dict[str, Any] | None:
+        """`gate.json`: whether the data gate was on, and what it found; None for a run made without one."""
+        return _read_json(self.gate_file) if self.gate_file.exists() else None
+
+    def evaluation(self) -> dict[str, Any] | None:
+        """`evaluation.json`; None for a run that was not evaluated."""
+        return _read_json(self.evaluation_file) if self.evaluation_file.exists() else None
+
+    def gallery(self) -> list[dict[str, Any]]:
+        """The examples of `gallery.json`; none for a run that was not evaluated."""
+        return list(_read_json(self.gallery_file)["examples"]) if self.gallery_file.exists() else []
+
+    def explanations(self) -> dict[str, Any] | None:
+        """`explanations.json`: what explains the examples of the gallery; None where it was not asked for."""
+        return _read_json(self.explanations_file) if self.explanations_file.exists() else None
 
     def history(self) -> list[dict[str, Any]]:
         """One row an epoch; an unfinished last line is left out."""
@@ -244,6 +291,16 @@ def list_runs() -> list[Run]:
         return []
     runs = [Run(path) for path in home.iterdir() if not path.is_symlink() and (path / "run.json").is_file()]
     return sorted(runs, key=lambda run: (run.started(), run.name))
+
+
+def inspections_folder() -> Path:
+    """Where `danlu inspect` writes, a folder for each data set."""
+    return runs_folder() / "inspections"
+
+
+def comparisons_folder() -> Path:
+    """Where `danlu compare` writes its pages."""
+    return runs_folder() / "comparisons"
 
 
 def splits_folder() -> Path:

@@ -70,6 +70,14 @@ class DataSettings(Section):
     unreadable: Literal["stop", "skip"] = Field(
         "stop", description="an example that cannot be read: stop the run, or leave it out, counted and named"
     )
+    gate: Literal["on", "off"] = Field(
+        "on", description="look for faults of the data before training and stop at errors; off trains all the same"
+    )
+    leaks: Literal["keep", "drop"] = Field(
+        "keep",
+        description="examples whose content stands in a later part too (train, validation, test): keep them, counted, "
+        "or leave them out of the earlier part",
+    )
     split: Annotated[list[Share], Field(min_length=3, max_length=3)] = Field(
         [0.7, 0.1, 0.2], description="shares of train, validation and test where the data has no such parts"
     )
@@ -196,6 +204,16 @@ class TrainingSettings(Section):
     tensorboard: bool = Field(False, description="write TensorBoard events into the run's folder")
 
 
+class PredictionSettings(Section):
+    """What the trained model answers."""
+
+    max_error: Annotated[Annotated[float, Field(gt=0, lt=1)] | None, Number, Optional_] = Field(
+        None,
+        description="largest share of wrong answers among those given: less certain ones are answered with `unknown`, "
+        "from a threshold chosen on the validation part; empty answers always",
+    )
+
+
 class CheckpointSettings(Section):
     """How much work a crash can cost."""
 
@@ -212,3 +230,4 @@ class Settings(Section):
     model: ModelSettings = ModelSettings()  # type: ignore[call-arg]
     training: TrainingSettings = TrainingSettings()  # type: ignore[call-arg]
     checkpoint: CheckpointSettings = CheckpointSettings()  # type: ignore[call-arg]
+    prediction: PredictionSettings = PredictionSettings()  # type: ignore[call-arg]

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from danlu.base import log
+from danlu.base.errors import ConfigError
+from danlu.base.log import display_width, pad
 
 if TYPE_CHECKING:
     from danlu.evaluation.evaluate import Evaluation
@@ -18,21 +20,38 @@ SHOWN = 5
 @click.command()
 @click.argument("run")
 @click.option("--data", help="Score these labelled examples instead of the run's test part.")
+@click.option(
+    "--max-error",
+    type=float,
+    metavar="SHARE",
+    help="From now on answer `unknown` where needed to keep this share of wrong answers, such as 0.02.",
+)
+@click.option("--explain", is_flag=True, help="Show in the report where the model looked (needs the extra `explain`).")
 @click.option("--json", "as_json", is_flag=True, help="Everything as JSON on stdout.")
-def command(run: str, data: str | None, as_json: bool) -> None:
-    """Score RUN on its untouched test part.
+def command(run: str, data: str | None, max_error: float | None, explain: bool, as_json: bool) -> None:
+    """Score RUN on its untouched test part and write its report.html.
 
     \b
     danlu evaluate runs/latest
+    danlu evaluate runs/latest --max-error 0.02
     danlu evaluate runs/latest --data more-photos/ --json
     """
     from danlu.evaluation.evaluate import evaluate
+    from danlu.reporting.report import report
 
-    evaluation = evaluate(run, data)
+    if data is not None and explain:
+        raise ConfigError("`--explain` is about the run's own report", hint="leave `--data` or `--explain` out")
+    evaluation = evaluate(run, data, max_error=max_error)
     if as_json:
         click.echo(json.dumps(evaluation.to_json(), ensure_ascii=False))
     else:
         print_evaluation(evaluation, to_stdout=True)
+    if data is None:
+        if explain:
+            from danlu.explanation.explain import explain_gallery
+
+            explain_gallery(run)
+        log.say(f"report: {report(run)}")
 
 
 def print_evaluation(evaluation: Evaluation, *, to_stdout: bool = False) -> None:
@@ -55,17 +74,6 @@ def print_evaluation(evaluation: Evaluation, *, to_stdout: bool = False) -> None
     if evaluation.most_confused:
         pairs = ", ".join(f"{p['truth']} → {p['answer']} ({p['count']})" for p in evaluation.most_confused[:SHOWN])
         tell(f"  most confused (truth → answer): {pairs}")
-
-
-def display_width(text: str) -> int:
-    """Columns a text takes on a terminal, where Chinese signs take two."""
-    from unicodedata import east_asian_width
-
-    return sum(2 if east_asian_width(sign) in "WF" else 1 for sign in text)
-
-
-def pad(text: str, width: int) -> str:
-    return text + " " * (width - display_width(text))
 
 
 def _row(name: str, width: int, row: dict[str, float], end: str) -> str:

@@ -17,8 +17,12 @@ from danlu.base.errors import DanluError
 
 COMMANDS = {
     "train": ("danlu.cli.train", "Train a classifier on a folder, a table or a known data set."),
+    "inspect": ("danlu.cli.inspect", "Describe data and look for its faults before training."),
     "evaluate": ("danlu.cli.evaluate", "Score a run on its test part or on other data."),
+    "report": ("danlu.cli.report", "Write the report of a run anew, or its charts as PNG files."),
+    "compare": ("danlu.cli.compare", "Compare runs on the same test examples."),
     "predict": ("danlu.cli.predict", "Answer for images or texts."),
+    "explain": ("danlu.cli.explain", "Show what answers rest on: places of images, tokens of texts."),
     "runs": ("danlu.cli.runs", "List all runs with their results."),
     "data": ("danlu.cli.data", "Known data sets: list and fetch."),
     "config": ("danlu.cli.config", "Settings: show, write a file, print the schema."),
@@ -62,6 +66,7 @@ def app(context: click.Context, debug: bool, quiet: bool) -> None:
     """danlu (丹炉): from a folder of images or a table of texts to a classifier you can trust.
 
     \b
+    danlu inspect photos/               what is in the data, and what is wrong with it
     danlu train photos/                 a folder with one sub-folder a class
     danlu train reviews.csv             a table with texts and labels
     danlu evaluate runs/latest

@@ -6,6 +6,7 @@ import os
 
 import click
 
+from danlu.base import log
 from danlu.base.errors import ConfigError
 from danlu.base.machine import suit_process_to_training
 
@@ -43,6 +44,7 @@ def command(
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from danlu.cli.evaluate import print_evaluation
     from danlu.evaluation.evaluate import evaluate
+    from danlu.reporting.report import report
     from danlu.training.train import resume as resume_run
     from danlu.training.train import train
 
@@ -64,4 +66,5 @@ def command(
         return  # the first of the processes has told the rest
     if run.status()["parts"].get("test"):
         print_evaluation(evaluate(run))
+    log.say(f"report: {report(run)}")
     click.echo(str(run))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from danlu.base.files import append_text
 from danlu.base.runs import splits_folder
 from danlu.data.split import ManifestRow, read_manifest, write_manifest
 
@@ -27,6 +29,19 @@ def keep_split(data: str | Path, settings: DataSettings, manifest: Sequence[Mani
     here = {row.sha256 for row in manifest}
     gone = [row for row in earlier_split(data, settings) if row.sha256 not in here]
     write_manifest(path, [*manifest, *gone])
+
+
+def count_look(rows: Sequence[ManifestRow], run: str) -> tuple[int, int]:
+    """Note that a run was scored on these examples; how often they have been looked at so far, and for how many runs.
+
+    Whoever chooses among models by looking again and again fits them to these examples.
+    """
+    digest = hashlib.sha256("\n".join(sorted(row.sha256 for row in rows)).encode()).hexdigest()[:12]
+    path = splits_folder() / f"looks-{digest}.txt"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    append_text(path, f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {run}\n")
+    looks = [line.partition(" ")[2] for line in path.read_text(encoding="utf-8").splitlines() if line]
+    return len(looks), len(set(looks))
 
 
 def short_name(data: str | Path) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -120,9 +119,8 @@ def _prepare_images(
     decoded = decode_examples(examples, recipe, use_cache=settings.cache)
     notes = check_unreadable(data, examples.problems + decoded.problems, total, settings)
     kept = examples.select(decoded.kept, decoded.problems)
-    kept = _checked_classes(kept)
-    split = split_examples(kept, decoded.hashes, shares=settings.split, seed=settings.split_seed, earlier=earlier)
-    notes += _leak_notes(decoded.hashes, split)
+    _require_some(data, kept)
+    split = _split(kept, decoded.hashes, settings, earlier)
     parts = {part: Part(decoded.take(i), kept.labels[i], i) for part in PARTS if len(i := split.indices(part))}
     mean, std = _mean_and_std(parts["train"].inputs, recipe.channels)
     recipe = replace(recipe, mean=mean, std=std)
@@ -136,11 +134,11 @@ def _prepare_texts(
     total = len(examples) + len(examples.problems)
     readable, problems = _readable_texts(examples)
     notes = check_unreadable(data, examples.problems + problems, total, settings)
-    kept = _checked_classes(examples.select(readable, problems))
+    kept = examples.select(readable, problems)
     texts: list[str] = list(kept.items)  # type: ignore[arg-type]
     hashes = tuple(map(_text_hash, texts))
-    split = split_examples(kept, hashes, shares=settings.split, seed=settings.split_seed, earlier=earlier)
-    notes += _leak_notes(hashes, split)
+    _require_some(data, kept)
+    split = _split(kept, hashes, settings, earlier)
     train = split.indices("train")
     recipe, choices = _text_recipe([texts[i] for i in train], settings)
     ids = recipe.token_ids(texts)
@@ -230,25 +228,22 @@ def _cut(ids: Sequence[list[int]], recipe: TextRecipe) -> list[list[int]]:
     return [row[: recipe.max_length] for row in ids]
 
 
-def _checked_classes(examples: Examples) -> Examples:
-    """Every class of the map still has an example after unreadable ones were left out."""
-    present = set(examples.labels.tolist())
-    gone = [name for index, name in enumerate(examples.classes) if index not in present]
-    if gone:
-        raise DataError(
-            f"no readable example is left of {len(gone)} classes, first: `{gone[0]}`",
-            hint="repair the files or remove the class",
-        )
-    return examples
+def _require_some(data: str | Path, examples: Examples) -> None:
+    if not len(examples):
+        first = examples.problems[0]
+        told = f"none of the {len(examples.problems):,} examples in `{data}` can be read"
+        raise DataError(f"{told}, first: `{first.key}` ({first.reason})")
 
 
-def _leak_notes(hashes: Sequence[str], split: Split) -> list[str]:
-    """Equal content in two parts makes a test too easy; the data stated those parts, so it is counted and said."""
-    parts_of: dict[str, set[str]] = {}
-    for digest, part in zip(hashes, split.part_of, strict=True):
-        parts_of.setdefault(digest, set()).add(part)
-    pairs = Counter(" and ".join(sorted(parts)) for parts in parts_of.values() if len(parts) > 1)
-    return [f"{count:,} examples stand with equal content in {pair}" for pair, count in sorted(pairs.items())]
+def _split(examples: Examples, hashes: Sequence[str], settings: DataSettings, earlier: Sequence[ManifestRow]) -> Split:
+    return split_examples(
+        examples,
+        hashes,
+        shares=settings.split,
+        seed=settings.split_seed,
+        earlier=earlier,
+        drop_leaks=settings.leaks == "drop",
+    )
 
 
 def _mean_and_std(pixels: Any, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:

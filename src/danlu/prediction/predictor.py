@@ -16,8 +16,11 @@ from danlu.base.extras import require_extra
 from danlu.base.runs import Run, find_run
 from danlu.inputs.images import ImageRecipe, decode_image, fit_pixels, normalize, read_file
 from danlu.inputs.texts import TextRecipe, pad_rows
+from danlu.scores.calibration import Calibration
 
 BATCH = 256
+UNKNOWN = "unknown"
+NOT_CALIBRATED = Calibration()
 
 
 class Engine(Protocol):
@@ -26,13 +29,18 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class Prediction:
-    """One answer. `probabilities` by class, most probable first. With `error`, there is no answer."""
+    """One answer. `probabilities` by class, most probable first, calibrated where the model is.
+
+    With `is_unknown` the label is `unknown`: the model is less confident than its threshold. With `error`, the input
+    could not be read and there is no answer.
+    """
 
     input: str
     label: str | None
     confidence: float | None
     probabilities: dict[str, float]
     error: str | None = None
+    is_unknown: bool = False
 
     def to_json(self) -> dict[str, Any]:
         if self.error is not None:
@@ -40,6 +48,7 @@ class Prediction:
         return {
             "input": self.input,
             "class": self.label,
+            **({"unknown": True} if self.is_unknown else {}),
             "confidence": self.confidence,
             "probabilities": self.probabilities,
         }
@@ -53,11 +62,19 @@ class Predictor:
     'cat'
     """
 
-    def __init__(self, kind: str, classes: Sequence[str], recipe: ImageRecipe | TextRecipe, engine: Engine) -> None:
+    def __init__(
+        self,
+        kind: str,
+        classes: Sequence[str],
+        recipe: ImageRecipe | TextRecipe,
+        engine: Engine,
+        calibration: Calibration = NOT_CALIBRATED,
+    ) -> None:
         self.kind = kind
         self.classes = tuple(classes)
         self.recipe = recipe
         self.engine = engine
+        self.calibration = calibration
 
     def predict(self, inputs: Sequence[Any] | str | Path) -> list[Prediction]:
         """An answer for each input, in order; one that cannot be read has `error` and harms no other.
@@ -80,7 +97,11 @@ class Predictor:
             yield from self._answer(batch)
 
     def probabilities(self, inputs: Any) -> np.ndarray:
-        """(N, channels, height, width) uint8 pixels, or N rows of token numbers → (N, classes) float64."""
+        """(N, channels, height, width) uint8 pixels, or N rows of token numbers → (N, classes) float64, calibrated."""
+        return self.calibration.apply(self.plain_probabilities(inputs))
+
+    def plain_probabilities(self, inputs: Any) -> np.ndarray:
+        """As `probabilities`, at temperature 1."""
         count = len(inputs)
         out = np.empty((count, len(self.classes)))
         if isinstance(self.recipe, ImageRecipe):
@@ -103,21 +124,25 @@ class Predictor:
             warnings.simplefilter("ignore")  # Pillow warns of odd metadata that changes no pixel
             for index, item in enumerate(items):
                 try:
-                    read.append(self._read(item))
+                    read.append(self.read(item))
                 except UnreadableItem as error:
                     errors[index] = error.message
         rows = iter(self.probabilities(np.stack(read) if self.kind == "images" else read) if read else ())
         for index, item in enumerate(items):
-            name = _name_of(item)
+            name = name_of(item)
             if index in errors:
                 yield Prediction(name, None, None, {}, errors[index])
                 continue
             row = next(rows)
             order = np.argsort(-row, kind="stable")
             probabilities = {self.classes[i]: float(row[i]) for i in order}
-            yield Prediction(name, self.classes[order[0]], float(row[order[0]]), probabilities)
+            confidence = float(row[order[0]])
+            is_unknown = not self.calibration.accepts(np.array(confidence))
+            label = UNKNOWN if is_unknown else self.classes[order[0]]
+            yield Prediction(name, label, confidence, probabilities, is_unknown=is_unknown)
 
-    def _read(self, item: Any) -> Any:
+    def read(self, item: Any) -> Any:
+        """One input as (channels, height, width) uint8 or token numbers. Raises `UnreadableItem`."""
         if isinstance(self.recipe, TextRecipe):
             if not isinstance(item, str):
                 raise UnreadableItem(f"is not a text but {type(item).__name__}")
@@ -134,13 +159,15 @@ class Predictor:
 
 
 def load(place: str | Path | Run) -> Predictor:
-    """The predictor of a run, at its best weights. Raises `ConfigError` or `ModelError`."""
+    """The predictor of a run, at its best weights and calibrated. Raises `ConfigError` or `ModelError`."""
     require_extra("train", "a model that is not exported")
     from danlu.prediction.torch_engine import TorchEngine
 
     run = place if isinstance(place, Run) else find_run(place)
     description = run.model()
-    return Predictor(description["kind"], description["classes"], recipe_of(description), TorchEngine(run))
+    saved = run.calibration()
+    calibration = Calibration.from_json(saved) if saved else NOT_CALIBRATED
+    return Predictor(description["kind"], description["classes"], recipe_of(description), TorchEngine(run), calibration)
 
 
 def recipe_of(description: dict[str, Any]) -> ImageRecipe | TextRecipe:
@@ -153,7 +180,8 @@ def recipe_of(description: dict[str, Any]) -> ImageRecipe | TextRecipe:
     raise ConfigError(f"no preprocessing for {description['kind']!r}")
 
 
-def _name_of(item: Any) -> str:
+def name_of(item: Any) -> str:
+    """How an input is called in answers: its path or text, or the type of what has no name."""
     if isinstance(item, (str, Path)):
         return str(item)
     return f"<{type(item).__name__}>"

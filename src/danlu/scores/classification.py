@@ -62,8 +62,14 @@ def averages(rows: list[ClassScores]) -> dict[str, ClassScores]:
 
 def log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Mean of −ln p(right class), p kept above the smallest float64 step from 0."""
+    return float(log_losses(probabilities, labels).mean())
+
+
+def log_losses(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """(examples,) −ln p(right class), as `log_loss` takes the mean of."""
     chosen = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    return float(-np.log(np.clip(chosen, np.finfo(np.float64).eps, 1)).mean())
+    losses: np.ndarray = -np.log(np.clip(chosen, np.finfo(np.float64).eps, 1))
+    return losses
 
 
 def top_k_accuracy(probabilities: np.ndarray, labels: np.ndarray, k: int) -> float:
@@ -89,30 +95,79 @@ def wilson_interval(right: int, total: int, z: float = Z95) -> tuple[float, floa
     return (max(0.0, middle - half), min(1.0, middle + half))
 
 
-def bootstrap_intervals(
-    labels: np.ndarray, predicted_labels: np.ndarray, num_classes: int, *, resamples: int = 1000, seed: int = 0
-) -> dict[str, tuple[float, float]]:
-    """95 % percentile intervals of macro precision, recall and F1.
+@dataclass(frozen=True)
+class Intervals:
+    """95 % percentile intervals (low, high). `averages`: `macro_f1` and so on; `f1`: a row a class."""
+
+    averages: dict[str, tuple[float, float]]
+    f1: list[tuple[float, float]]
+
+
+def bootstrap_intervals(confusion: np.ndarray, *, resamples: int = 1000, seed: int = 0) -> Intervals:
+    """Intervals of scores that are no plain shares (Efron, 1979).
 
     An example enters these scores only through its cell of the confusion matrix, so a resample of the examples is
     one multinomial draw of the matrix.
     """
-    confusion = confusion_matrix(labels, predicted_labels, num_classes)
+    num_classes = len(confusion)
+    flat = confusion.reshape(-1)
+    used = np.flatnonzero(flat)
+    truth, answer = used // num_classes, used % num_classes
     rng = np.random.default_rng(seed)
-    used = np.flatnonzero(confusion.reshape(-1))
-    counts = confusion.reshape(-1)[used]
-    draws = rng.multinomial(counts.sum(), counts / counts.sum(), size=resamples)
-    values: dict[str, list[float]] = {"precision": [], "recall": [], "f1": []}
-    for drawn in draws:
-        flat = np.zeros(num_classes**2, dtype=np.int64)
-        flat[used] = drawn
-        macro = averages(class_scores(flat.reshape(num_classes, num_classes)))["macro"]
-        for name, collected in values.items():
-            collected.append(getattr(macro, name))
-    return {
-        f"macro_{name}": (float(np.quantile(collected, 0.025)), float(np.quantile(collected, 0.975)))
-        for name, collected in values.items()
+    draws = rng.multinomial(flat.sum(), flat[used] / flat.sum(), size=resamples)
+    true, answered = _summed(draws, truth, num_classes), _summed(draws, answer, num_classes)
+    on_diagonal = np.flatnonzero(truth == answer)
+    right = np.zeros_like(true)
+    right[:, truth[on_diagonal]] = draws[:, on_diagonal]
+    scores = {
+        "precision": _share(right, answered),
+        "recall": _share(right, true),
+        "f1": _share(2 * right, true + answered),
     }
+    used_classes = np.maximum((true + answered > 0).sum(1), 1)
+    averages: dict[str, tuple[float, float]] = {}
+    for name, values in scores.items():
+        averages[f"macro_{name}"] = _middle_95(values.sum(1) / used_classes)
+        averages[f"weighted_{name}"] = _middle_95((values * true).sum(1) / true.sum(1))
+    low, high = np.quantile(scores["f1"], [0.025, 0.975], axis=0)
+    return Intervals(averages, list(zip(low.tolist(), high.tolist(), strict=True)))
+
+
+def mean_interval(values: np.ndarray, *, resamples: int = 1000, seed: int = 0) -> tuple[float, float]:
+    """95 % percentile interval of the mean of (examples,) values, such as losses.
+
+    A resample is one multinomial draw of how often each value counts. Where more than 1,000 values differ, the
+    examples are first put into 1,000 groups of equal size in random order, whose means vary as the examples do.
+    """
+    rng = np.random.default_rng(seed)
+    groups = 1000
+    distinct, counts = np.unique(values, return_counts=True)
+    if len(distinct) <= groups:
+        return _middle_95(rng.multinomial(len(values), counts / len(values), size=resamples) @ distinct / len(values))
+    kept = rng.permutation(values)[: len(values) // groups * groups]
+    means = kept.reshape(groups, -1).mean(1)
+    draws = rng.multinomial(groups, np.full(groups, 1 / groups), size=resamples)
+    return _middle_95(draws @ means / groups + (values.mean() - means.mean()))
+
+
+def _summed(draws: np.ndarray, classes: np.ndarray, num_classes: int) -> np.ndarray:
+    """(resamples, classes): the drawn cells added up by class."""
+    order = np.argsort(classes, kind="stable")
+    present, starts = np.unique(classes[order], return_index=True)
+    total = np.zeros((len(draws), num_classes), dtype=np.int64)
+    total[:, present] = np.add.reduceat(draws[:, order], starts, axis=1)
+    return total
+
+
+def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """part / whole, 0 where the whole is 0."""
+    share: np.ndarray = np.divide(part, whole, out=np.zeros(part.shape), where=whole > 0)
+    return share
+
+
+def _middle_95(values: np.ndarray) -> tuple[float, float]:
+    low, high = np.quantile(values, [0.025, 0.975])
+    return (float(low), float(high))
 
 
 def most_confused(confusion: np.ndarray, count: int = 10) -> list[tuple[int, int, int]]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from danlu.base.files import write_text
 from danlu.base.runs import Run
+from danlu.checks.finding import counted
 
 GAP = 0.1
 FLAT_EPOCHS = 3
@@ -38,16 +39,64 @@ def write_record(run: Run) -> None:
                 f" | {row['learning_rate']:.2e} | {row['seconds']:.1f} |"
             )
         lines.append("")
-    if test := status.get("test"):
-        low, high = test["accuracy_interval"]
-        lines += [
-            f"Test accuracy: **{test['accuracy']:.2%}** (95 % interval {low:.2%} to {high:.2%},"
-            f" {test['examples']:,} examples).",
-            "",
-        ]
-    lines += ["## Observations", "", *(f"- {text}" for text in [*status.get("notes", []), *_observations(history)]), ""]
+    evaluation = run.evaluation()
+    if evaluation:
+        lines += _test_table(evaluation)
+    seen = [*status.get("notes", []), *_gate_told(run), *_observations(history)]
+    seen += _evaluation_told(evaluation) if evaluation else []
+    lines += ["## Observations", "", *(f"- {text}" for text in seen), ""]
     lines += ["## Next steps", "", *(f"- {text}" for text in _next_steps(run, status, history)), ""]
     write_text(run.record_file, "\n".join(lines))
+
+
+def _test_table(evaluation: dict[str, Any]) -> list[str]:
+    intervals, macro = evaluation["intervals"], evaluation["averages"]["macro"]
+    calibration = evaluation["calibration"]["after"]["expected_calibration_error"]
+    low, high = intervals["log_loss"]
+    rows = [
+        ("accuracy", evaluation["accuracy"], intervals["accuracy"]),
+        ("macro precision", macro["precision"], intervals["macro_precision"]),
+        ("macro recall", macro["recall"], intervals["macro_recall"]),
+        ("macro F1", macro["f1"], intervals["macro_f1"]),
+    ]
+    return [
+        f"Test part, {evaluation['examples']:,} examples, looked at {counted(evaluation['part_looks'], 'time')} by"
+        f" {counted(evaluation['part_runs'], 'run')}:",
+        "",
+        "| score | value | 95 % interval |",
+        "|---|---|---|",
+        *(f"| {name} | {value:.2%} | {pair[0]:.2%} to {pair[1]:.2%} |" for name, value, pair in rows),
+        f"| log loss | {evaluation['log_loss']:.4f} | {low:.4f} to {high:.4f} |",
+        f"| expected calibration error | {calibration:.2%} | |",
+        "",
+    ]
+
+
+def _gate_told(run: Run) -> list[str]:
+    gate = run.gate()
+    if gate is None:
+        return []
+    if gate["gate"] == "off":
+        return ["the data gate was off"]
+    return [f"data gate, {found['severity']}: {found['message']}" for found in gate["findings"]] or [
+        "the data gate found nothing"
+    ]
+
+
+def _evaluation_told(evaluation: dict[str, Any]) -> list[str]:
+    told: list[str] = []
+    if evaluation["most_confused"]:
+        pair = evaluation["most_confused"][0]
+        told.append(f"most confused: {pair['truth']} taken for {pair['answer']}, {counted(pair['count'], 'time')}")
+    name, row = min(evaluation["per_class"].items(), key=lambda item: item[1]["f1"])
+    told.append(f"the weakest class is {name}: F1 {row['f1']:.2%}, recall {row['recall']:.2%}")
+    before, after = (evaluation["calibration"][side]["expected_calibration_error"] for side in ("before", "after"))
+    temperature = evaluation["calibration"]["temperature"]
+    told.append(f"calibration error {before:.2%}, and {after:.2%} at the temperature {temperature:.3f}")
+    if chosen := evaluation["rejection"]["chosen"]:
+        wrong = "none" if chosen["error"] is None else f"{chosen['error']:.2%}"
+        told.append(f"with `unknown` as an answer {chosen['coverage']:.1%} are answered, of which {wrong} wrong")
+    return told
 
 
 def _observations(history: list[dict[str, Any]]) -> list[str]:
@@ -76,7 +125,13 @@ def _next_steps(run: Run, status: dict[str, Any], history: list[dict[str, Any]])
         return [f"`danlu train --resume {run}` goes on after the last checkpoint"]
     if status["state"] == "failed":
         return ["mend what the state says and start again"]
-    steps = [f"`danlu evaluate {run}` for the test part", f"`danlu predict {run} INPUT…` to use it"]
+    steps = [f"`danlu predict {run} INPUT…` to use it"]
+    if status.get("test") is None:
+        steps.insert(0, f"`danlu evaluate {run}` for the test part")
+    else:
+        steps.insert(0, f"`{run.report_file.name}` shows the examples it gets wrong")
+    gate = run.gate() or {"findings": []}
+    steps += [found["advice"] for found in gate["findings"] if found["severity"] == "warning"]
     if history and max(history, key=lambda row: row["validation_accuracy"]) is history[-1]:
         steps.append(f"`danlu train … training.epochs={2 * len(history)}` to train longer")
     return steps

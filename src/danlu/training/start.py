@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +17,8 @@ from danlu.base.errors import ConfigError
 from danlu.base.files import write_json, write_text
 from danlu.base.machine import environment
 from danlu.base.runs import Run, create_run
+from danlu.checks.finding import Finding, counted
+from danlu.data.gate import OFF, pass_gate, write_gate
 from danlu.data.kept_split import earlier_split, keep_split, short_name
 from danlu.data.prepare import PreparedData, prepare
 from danlu.data.split import ManifestRow, read_manifest, write_manifest
@@ -55,14 +57,19 @@ def start_run(data: str | Path, checked: Config, name: str | None) -> Start:
     source = checked.settings.data.source
     log.say(f"data: {data} ({recognize(data) if source == 'auto' else source})")
     _check_model_options(checked)
-    prepared = prepare(data, checked.settings.data, earlier=earlier_split(data, checked.settings.data))
+    settings = checked.settings.data
+    # The gate tells the unreadable examples together with all else that is wrong.
+    prepared = prepare(data, settings.model_copy(update={"unreadable": "skip"}), earlier=earlier_split(data, settings))
+    findings = pass_gate(data, prepared, settings)
     config = _resolve(checked, prepared)
+    _tell(findings, config)
     if "validation" not in prepared.parts:
         raise ConfigError(
             "there is no validation part", hint="give `data.split` a validation share, such as [0.7,0.1,0.2]"
         )
     run = create_run(name, f"{short_name(data)}-{config.settings.model.name}")
     log.say(f"run: {run}")
+    write_gate(run, findings, settings)
     return _write_start(run, data, config, prepared)
 
 
@@ -123,6 +130,18 @@ def _resolve(config: Config, prepared: PreparedData) -> Config:
         if origin.startswith("auto: "):
             log.say(f"  {key}={readable_value(value)}   {origin.removeprefix('auto: ')}")
     return config
+
+
+def _tell(findings: Sequence[Finding], config: Config) -> None:
+    """What the gate let pass; `gate.json` of the run and `danlu inspect` name the examples."""
+    if config.settings.data.gate == "off":
+        log.say(OFF)
+    told = [finding for finding in findings if finding.severity == "warning"]
+    notes = len(findings) - len(told)
+    for finding in told:
+        log.say(f"data gate, {finding.check}: {finding.message}")
+    if findings:
+        log.say(f"data gate: {counted(len(told), 'warning')}, {counted(notes, 'note')}, no error")
 
 
 def readable_value(value: object) -> str:

@@ -24,6 +24,7 @@ from danlu.inputs.images import ImageRecipe
 from danlu.models.build import build_model
 from danlu.models.shapes import ExampleShape, ImageShape
 from danlu.models.summary import summarize
+from danlu.training.calibrate import calibrate
 from danlu.training.interrupt import Interrupted
 from danlu.training.keeper import Hooks
 from danlu.training.launch import launch, launcher_fact, relaunched_run, restarts
@@ -130,6 +131,7 @@ def _train_in(start: Start, together: Processes, *, inexact: bool = False) -> Ru
     try:
         with lost_peers_told() if together.count > 1 else nullcontext():
             outcome = _fit(start, together, inexact=inexact)
+        calibrate(run, start.prepared, start.config.settings.prediction.max_error)
     except LostPeer:  # the run is not at fault, and goes on when the processes are started again
         raise
     except KeyboardInterrupt as stopped:

@@ -1,0 +1,69 @@
+"""A class that a part has no example of: it cannot be learnt, or not be measured, there."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+
+import numpy as np
+
+from danlu.checks.evidence import DataEvidence
+from danlu.checks.finding import Case, Finding, counted, listed
+
+
+def look(evidence: DataEvidence) -> Finding | None:
+    """An error where training lacks the class, or where danlu drew the parts and a class was too small to be dealt;
+    a warning where the data itself states a validation or test part without it."""
+    parts = evidence.part_names()
+    missing = {part: np.flatnonzero(evidence.counts(part) == 0) for part in parts}
+    missing = {part: classes for part, classes in missing.items() if len(classes)}
+    if not missing:
+        return None
+    is_error = any(part == "train" or part not in evidence.stated for part in missing)
+    told = "; ".join(
+        f"{counted(len(classes), 'class has', 'classes have')} no {part} example:"
+        f" {listed(evidence.classes[i] for i in classes)}"
+        for part, classes in missing.items()
+    )
+    cases = tuple(
+        Case(_keys_of(evidence, i), f"class `{evidence.classes[i]}`: none in {part}{_renamed(evidence, i, part)}")
+        for part, classes in missing.items()
+        for i in classes.tolist()
+    )
+    return Finding("missing_class", "error" if is_error else "warning", told, _advice(evidence, missing), cases)
+
+
+def _advice(evidence: DataEvidence, missing: dict[str, np.ndarray]) -> str:
+    pairs = [(evidence.classes[i], other) for i in missing.get("train", ()) if (other := _twin(evidence, i, "train"))]
+    if pairs:
+        renamed = ", ".join(f"`{name}` may be `{other}`" for name, other in pairs[:3])
+        return f"{renamed} under another name: give a class the same name in all parts"
+    if "train" in missing:
+        return "a class must be learnt before it can be tested: check the names of the folders or labels"
+    if any(part not in evidence.stated for part in missing):
+        needed = counted(len(evidence.part_names()), "different example")
+        return f"a class needs {needed}, one a part: add examples, merge or remove these classes"
+    return "nothing is known of these classes there: add examples of them"
+
+
+def _twin(evidence: DataEvidence, label: int, part: str) -> str | None:
+    """A class the part has and the parts of this class lack: perhaps the same one under another name."""
+    elsewhere = [p for p in evidence.part_names() if evidence.counts(p)[label]]
+    own = evidence.counts(part)
+    candidates = [
+        name
+        for i, name in enumerate(evidence.classes)
+        if own[i] and any(evidence.counts(other)[i] == 0 for other in elsewhere)
+    ]
+    near = get_close_matches(evidence.classes[label], candidates, n=1, cutoff=0.5)
+    if near:
+        return near[0]
+    return candidates[0] if len(candidates) == 1 else None
+
+
+def _renamed(evidence: DataEvidence, label: int, part: str) -> str:
+    twin = _twin(evidence, label, part)
+    return f"; renamed from `{twin}`?" if twin else ""
+
+
+def _keys_of(evidence: DataEvidence, label: int) -> tuple[str, ...]:
+    return tuple(evidence.keys[i] for i in np.flatnonzero(evidence.labels == label)[:3])

@@ -1,0 +1,40 @@
+"""Nearly equal content within a part."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from danlu.checks.evidence import DataEvidence
+from danlu.checks.finding import Case, Finding, counted
+
+
+def look(evidence: DataEvidence) -> Finding | None:
+    """A note; how many pairs have different labels is said, since one of the two is then likely wrong."""
+    pairs = evidence.near_pairs
+    pairs = pairs[evidence.parts[pairs[:, 0]] == evidence.parts[pairs[:, 1]]]
+    if not len(pairs):
+        return None
+    return Finding(
+        "near_copies",
+        "note",
+        f"{counted(len(pairs), 'pair')} of nearly equal examples in one part{_contradictions(evidence, pairs)}",
+        "look at those with different labels first",
+        near_cases(evidence, pairs),
+    )
+
+
+def near_cases(evidence: DataEvidence, pairs: np.ndarray) -> tuple[Case, ...]:
+    """One case a pair; pairs with different labels come first."""
+    differ = evidence.labels[pairs[:, 0]] != evidence.labels[pairs[:, 1]]
+    return tuple(
+        Case(
+            (evidence.keys[a], evidence.keys[b]),
+            f"{evidence.name(a)} ≈ {evidence.name(b)}" + (" (labels differ)" if other else ""),
+        )
+        for (a, b), other in sorted(zip(pairs.tolist(), differ.tolist(), strict=True), key=lambda pair: not pair[1])
+    )
+
+
+def _contradictions(evidence: DataEvidence, pairs: np.ndarray) -> str:
+    count = int((evidence.labels[pairs[:, 0]] != evidence.labels[pairs[:, 1]]).sum())
+    return f", {count:,} with different labels" if count else ""

@@ -1,0 +1,31 @@
+"""The examples of one part of a run, found again by their keys."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from danlu.base.config import read_config
+from danlu.base.errors import DataError
+from danlu.base.runs import Run
+from danlu.data.split import ManifestRow, read_manifest
+from danlu.sources.examples import Examples
+from danlu.sources.recognize import read_examples
+
+
+def own_part(run: Run, part: str) -> tuple[Examples, list[ManifestRow]]:
+    """The examples the manifest of a run puts into `part`, and their rows, in the same order.
+
+    Raises `DataError` when there are none or some are gone. Their content is not compared: whoever decodes them does.
+    """
+    rows = [row for row in read_manifest(run.manifest_file) if row.part == part]
+    if not rows:
+        raise DataError(f"`{run}` has no {part} part", hint=f"`danlu evaluate {run} --data DATA` scores other examples")
+    data = run.status()["data"]
+    examples = read_examples(data, read_config(run.config_file).settings.data)
+    place = {key: index for index, key in enumerate(examples.keys)}
+    missing = [row.key for row in rows if row.key not in place]
+    if missing:
+        raise DataError(
+            f"{len(missing):,} of {len(rows):,} {part} examples are gone from `{data}`, first: `{missing[0]}`"
+        )
+    return examples.select(np.array([place[row.key] for row in rows])), rows

@@ -1,0 +1,70 @@
+"""Answers to labelled examples as a table on disk, so that runs can be compared without asking the models again."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from danlu.base.errors import ModelError
+from danlu.base.files import write_text
+
+HEADER = ["key", "truth", "answer", "confidence", "probability_of_truth"]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model said of examples: a row each, `confidence` and `probability_of_truth` calibrated."""
+
+    keys: tuple[str, ...]
+    truth: tuple[str, ...]
+    answer: tuple[str, ...]
+    confidence: np.ndarray
+    probability_of_truth: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @property
+    def right(self) -> np.ndarray:
+        """(examples,) bool."""
+        return np.array([truth == answer for truth, answer in zip(self.truth, self.answer, strict=True)], dtype=bool)
+
+    @classmethod
+    def of(cls, probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str], keys: Sequence[str]) -> Answers:
+        """From (examples, classes) probabilities and (examples,) labels."""
+        said = probabilities.argmax(1)
+        rows = np.arange(len(labels))
+        return cls(
+            tuple(keys),
+            tuple(classes[label] for label in labels),
+            tuple(classes[label] for label in said),
+            probabilities[rows, said],
+            probabilities[rows, labels],
+        )
+
+    def write(self, path: Path) -> None:
+        out = io.StringIO()
+        odd = any("\r" in text for row in (self.keys, self.truth) for text in row)
+        writer = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_ALL if odd else csv.QUOTE_MINIMAL)
+        writer.writerow(HEADER)
+        numbers = (self.confidence.tolist(), self.probability_of_truth.tolist())
+        writer.writerows(zip(self.keys, self.truth, self.answer, *numbers, strict=True))
+        write_text(path, out.getvalue())
+
+    @classmethod
+    def read(cls, path: Path) -> Answers:
+        """Raises `ModelError` when the file is damaged or missing."""
+        try:
+            with open(path, encoding="utf-8", newline="") as file:
+                header, *rows = csv.reader(file)
+            if header != HEADER:
+                raise ValueError(f"its first line is not `{','.join(HEADER)}`")
+            keys, truth, answer, confidence, own = zip(*rows, strict=True) if rows else ((),) * 5
+            return cls(keys, truth, answer, np.array(confidence, dtype=float), np.array(own, dtype=float))
+        except (OSError, ValueError, csv.Error) as error:
+            raise ModelError(f"the answers `{path}` cannot be read: {error}") from error

@@ -1,0 +1,32 @@
+"""When a model answers `unknown`: the threshold for an error rate that its owner wishes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from danlu.base import log
+from danlu.prediction.answers import Answers
+from danlu.scores.calibration import SURE, Calibration, choose_threshold, examples_needed
+
+NEVER = 1.1  # no confidence reaches it
+
+
+def with_threshold(calibration: Calibration, answers: Answers, max_error: float | None) -> Calibration:
+    """The calibration with the threshold that keeps errors at `max_error`, from answers to validation examples.
+
+    Where no threshold can promise that, none of the answers is given, and it is said why.
+    """
+    if max_error is None:
+        return replace(calibration, threshold=None, max_error=None)
+    right = answers.right
+    threshold = choose_threshold(answers.confidence, right, max_error)
+    promise = f"at most {max_error:.2%} of the answers wrong (sure to {SURE:.0%})"
+    if threshold is None:
+        needed = examples_needed(max_error)
+        why = f"even its surest answers are wrong too often, or too few: at least {needed:,} validation examples help"
+        log.warn(f"no threshold promises {promise}: {why}; every answer will be `unknown`")
+        return replace(calibration, threshold=NEVER, max_error=max_error)
+    answered = float((answers.confidence >= threshold).mean())
+    log.say(f"rejection: below a confidence of {threshold:.4f} the answer is `unknown`, so that {promise}")
+    log.say(f"  {answered:.1%} of the validation examples are answered")
+    return replace(calibration, threshold=threshold, max_error=max_error)

@@ -1,0 +1,254 @@
+"""Charts as SVG whose text stays text, so that the reader's own fonts show any language; as PNG on request.
+
+The only file that imports matplotlib. Nothing here touches matplotlib's global state.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, fontManager
+from matplotlib.ft2font import FT2Font
+
+from danlu.base.log import display_width
+
+TRAIN, VALIDATION, PLAIN, WARN = "#2563eb", "#d97706", "#64748b", "#b91c1c"
+SERIES = (TRAIN, VALIDATION, "#059669", "#7c3aed", "#be185d", "#0891b2", "#65a30d", "#334155")
+WIDTH, HEIGHT = 4.8, 3.0
+LABEL_INCHES = 0.066  # of a terminal column at 8 points, measured on wide fonts
+NUMBERED_CLASSES = 20
+NAMED_CLASSES = 60
+# Families with Chinese, Japanese and Korean signs, as the systems and their packages name them.
+CJK_FAMILIES = (
+    "Noto Sans CJK SC",
+    "Noto Sans SC",
+    "Source Han Sans SC",
+    "Source Han Sans CN",
+    "PingFang SC",
+    "Hiragino Sans GB",
+    "Microsoft YaHei",
+    "SimHei",
+    "WenQuanYi Zen Hei",
+    "WenQuanYi Micro Hei",
+    "Noto Sans CJK JP",
+    "Arial Unicode MS",
+    "Droid Sans Fallback",
+)
+STYLE: dict[str, Any] = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,  # a class may be called `$x$`
+    "font.size": 8.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#94a3b8",
+    "axes.labelcolor": "#334155",
+    "axes.grid": True,
+    "grid.color": "#e2e8f0",
+    "grid.linewidth": 0.8,
+    "axes.axisbelow": True,
+    "xtick.color": "#475569",
+    "ytick.color": "#475569",
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Draw and save inside this; the signs a font lacks cost nothing here, for the page has its own fonts."""
+    families = ["sans-serif", *installed_cjk_families()[:1]]
+    settings: Any = {**STYLE, "font.family": families}
+    with matplotlib.rc_context(settings), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
+        yield
+
+
+def installed_cjk_families() -> list[str]:
+    """Names of installed font families with Chinese signs, the preferred one first."""
+    there = {font.name for font in fontManager.ttflist}
+    return [name for name in CJK_FAMILIES if name in there]
+
+
+def signs_without_a_font(texts: Sequence[str]) -> str:
+    """The signs of these texts that no font used for PNG files can draw."""
+    families = ["sans-serif", *installed_cjk_families()[:1]]
+    drawable: set[int] = set()
+    for family in families:
+        drawable |= set(FT2Font(findfont(FontProperties(family=family))).get_charmap())
+    return "".join(
+        sorted({sign for text in texts for sign in text if sign.isprintable() and ord(sign) not in drawable})
+    )
+
+
+def as_svg(figure: Figure, name: str) -> str:
+    """SVG to stand inside HTML; `name` keeps its ids apart from those of other charts on the page."""
+    out = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": name}):
+        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = out.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", text)
+    # The width in points would keep a phone from shrinking the chart; the view box has the shape.
+    return re.sub(
+        r'<svg ([^>]*?)height="[^"]*"([^>]*?)width="([\d.]+)pt"', r'<svg \1\2style="width:\3pt"', text, count=1
+    )
+
+
+def as_png(figure: Figure, path: Path) -> None:
+    figure.savefig(path, dpi=200, facecolor="white")
+
+
+def curves(history: Sequence[Mapping[str, Any]]) -> dict[str, Callable[[], Figure]]:
+    """Loss, accuracy and learning rate by epoch."""
+    epochs = [row["epoch"] + 1 for row in history]
+    best = next((row["epoch"] + 1 for row in reversed(history) if row.get("is_best")), None)
+
+    def lines(label: str, *series: tuple[str, str, str], percent: bool = False, log: bool = False) -> Figure:
+        figure, axes = _axes("epoch", label)
+        for key, told, color in series:
+            values = [row[key] * (100 if percent else 1) for row in history]
+            axes.plot(epochs, values, color=color, label=told, marker="o" if len(epochs) < 30 else None, markersize=3)
+        if best is not None and len(epochs) > 1:
+            axes.axvline(best, color=PLAIN, linewidth=1, linestyle=":", label="kept epoch")
+        if log:
+            axes.set_yscale("log")
+        if len(series) > 1:
+            axes.legend()
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        return figure
+
+    train, validation = ("train", TRAIN), ("validation", VALIDATION)
+    return {
+        "loss": lambda: lines("loss", ("train_loss", *train), ("validation_loss", *validation)),
+        "accuracy": lambda: lines(
+            "accuracy, %", ("train_accuracy", *train), ("validation_accuracy", *validation), percent=True
+        ),
+        "learning_rate": lambda: lines("learning rate", ("learning_rate", "learning rate", TRAIN)),
+    }
+
+
+def confusion(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure:
+    """Rows are the truth, each as shares of its class; cells hold counts while there are few classes."""
+    table = np.array(counts, dtype=float)
+    shares = table / np.maximum(table.sum(1, keepdims=True), 1)
+    number = len(classes)
+    side = min(6.4, max(2.4, 0.34 * number))
+    names = [clean_label(name) for name in classes]
+    margin = LABEL_INCHES * max(map(display_width, names)) + 0.35 if number <= NAMED_CLASSES else 0.5
+    figure = Figure(figsize=(side + margin + 0.1, side + margin + 0.1))
+    width, height = figure.get_size_inches()
+    axes = figure.add_axes((margin / width, margin / height, side / width, side / height))
+    axes.grid(False)
+    axes.pcolormesh(shares, cmap="Blues", vmin=0, vmax=1, edgecolors="white", linewidth=0.5 if number <= 60 else 0)
+    axes.set_ylim(number, 0)
+    if number <= NAMED_CLASSES:
+        size = 8 if number <= 30 else 5
+        axes.set_xticks(np.arange(number) + 0.5, names, rotation=90, fontsize=size)
+        axes.set_yticks(np.arange(number) + 0.5, names, fontsize=size)
+    axes.tick_params(length=0)
+    axes.set_xlabel("answer")
+    axes.set_ylabel("truth")
+    if number <= NUMBERED_CLASSES:
+        for i, j in zip(*np.nonzero(table), strict=True):
+            color = "white" if shares[i, j] > 0.55 else "#0f172a"
+            axes.text(j + 0.5, i + 0.5, f"{table[i, j]:.0f}", ha="center", va="center", fontsize=7, color=color)
+    return figure
+
+
+def reliability(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]) -> Figure:
+    """Accuracy by confidence; on the diagonal a confidence means what it says. The area of a dot is its examples."""
+    figure, axes = _axes("confidence, %", "accuracy, %", size=(HEIGHT + 0.6, HEIGHT + 0.4))
+    axes.plot([0, 100], [0, 100], color=PLAIN, linewidth=1, linestyle=":")
+    for rows, label, color in ((before, "before", PLAIN), (after, "after the temperature", TRAIN)):
+        counts = np.array([row["count"] for row in rows], dtype=float)
+        x = [100 * row["confidence"] for row in rows]
+        y = [100 * row["accuracy"] for row in rows]
+        axes.plot(x, y, color=color, linewidth=1.2, label=label)
+        axes.scatter(x, y, s=6 + 90 * counts / max(counts.sum(), 1), color=color, alpha=0.75, linewidth=0)
+    axes.set_xlim(0, 102)
+    axes.set_ylim(0, 102)
+    axes.legend(loc="upper left")
+    return figure
+
+
+def risk_coverage(curve: Sequence[Mapping[str, float]], chosen: Mapping[str, Any] | None) -> Figure:
+    """Error among the answers given, when only the surest share is answered."""
+    figure, axes = _axes("answered, %", "wrong among the answered, %")
+    axes.plot([100 * row["coverage"] for row in curve], [100 * row["error"] for row in curve], color=TRAIN)
+    if chosen and chosen["answered"]:
+        axes.axhline(100 * chosen["max_error"], color=WARN, linewidth=1, linestyle=":", label="error rate wished")
+        axes.plot(
+            [100 * chosen["coverage"]], [100 * chosen["error"]], "o", color=WARN, label="chosen threshold, on this part"
+        )
+        axes.legend()
+    axes.set_xlim(0, 102)
+    axes.set_ylim(bottom=0)
+    return figure
+
+
+def histogram(counted: Mapping[str, Sequence[float]], label: str) -> Figure:
+    """Bars of `counts` between `edges`, on a logarithmic axis where these span more than a decade."""
+    figure, axes = _axes(label, "examples")
+    edges = np.asarray(counted["edges"])
+    axes.bar(edges[:-1], counted["counts"], np.diff(edges), align="edge", color=TRAIN, edgecolor="white", linewidth=0.4)
+    if edges[-1] / edges[0] > 10:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:,.0f}")
+        axes.xaxis.set_minor_formatter("")
+    return figure
+
+
+def class_balance(counts: Mapping[str, Sequence[int]], classes: Sequence[str]) -> Figure:
+    """Examples of each class, a bar of its parts on each other."""
+    names = [clean_label(name) for name in classes]
+    left = LABEL_INCHES * max(map(display_width, names)) + 0.15
+    height = 0.2 * len(classes) + 0.7
+    figure = Figure(figsize=(left + 3.6, height))
+    axes = figure.add_axes((left / (left + 3.6), 0.45 / height, 3.4 / (left + 3.6), 1 - 0.7 / height))
+    start = np.zeros(len(classes))
+    for (part, values), color in zip(counts.items(), SERIES, strict=False):
+        axes.barh(np.arange(len(classes)), values, left=start, color=color, label=part, height=0.72)
+        start += np.array(values)
+    axes.set_yticks(np.arange(len(classes)), names, fontsize=8)
+    axes.set_ylim(len(classes) - 0.4, -0.6)
+    axes.grid(False, axis="y")
+    axes.set_xlabel("examples")
+    axes.legend(ncols=3, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0, handlelength=1)
+    return figure
+
+
+def compared_curves(histories: Mapping[str, Sequence[Mapping[str, Any]]], key: str, label: str) -> Figure:
+    """One value of several runs by epoch, over each other."""
+    figure, axes = _axes("epoch", label, size=(WIDTH + 1.2, HEIGHT + 0.3))
+    factor = 100 if label.endswith("%") else 1
+    for number, (name, history) in enumerate(histories.items()):
+        x = [row["epoch"] + 1 for row in history]
+        y = [row[key] * factor for row in history]
+        axes.plot(x, y, color=SERIES[number % len(SERIES)], label=clean_label(name), marker="o", markersize=3)
+    axes.legend(fontsize=7)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    return figure
+
+
+def clean_label(text: str, longest: int = 40) -> str:
+    """A name without signs that an SVG file must not hold, cut where it is too long to read."""
+    plain = "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
+    return plain if len(plain) <= longest else plain[: longest - 1] + "…"
+
+
+def _axes(x: str, y: str, size: tuple[float, float] = (WIDTH, HEIGHT)) -> tuple[Figure, Any]:
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    return figure, axes

@@ -1,0 +1,168 @@
+"""The verb `inspect`: every planted fault is found, a clean set passes, and the page and JSON say it all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import danlu
+from danlu.base.errors import DataError
+from danlu.checks.finding import Finding
+from danlu.inspection.inspect import Inspection
+from pictures import write_pictures, write_reviews
+from planted import RENAMED, Planted, plant_faults, write_digits
+
+
+@pytest.fixture(scope="module")
+def faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Planted, Inspection]]:
+    home = tmp_path_factory.mktemp("faulty")
+    write_digits(home / "digits")
+    planted = plant_faults(home / "digits")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DANLU_CACHE", str(home / ".cache"))
+        patch.setenv("DANLU_RUNS", str(home / "runs"))
+        yield planted, danlu.inspect(planted.root, labels=True)
+
+
+def finding(inspection: Inspection, check: str) -> Finding:
+    return next(found for found in inspection.findings if found.check == check)
+
+
+def pairs(found: Finding) -> set[frozenset[str]]:
+    return {frozenset(case.keys) for case in found.cases}
+
+
+def test_planted_copies_across_parts_are_found(faulty: tuple[Planted, Inspection]) -> None:
+    planted, inspection = faulty
+    found = finding(inspection, "leaked_copies")
+    assert pairs(found) == set(map(frozenset, planted.copies))
+    assert found.severity == "error"
+
+
+def test_planted_pictures_saved_again_are_found(faulty: tuple[Planted, Inspection]) -> None:
+    planted, inspection = faulty
+    assert set(map(frozenset, planted.near)) <= pairs(finding(inspection, "leaked_near_copies"))
+
+
+def test_planted_truncated_files_are_found(faulty: tuple[Planted, Inspection]) -> None:
+    planted, inspection = faulty
+    found = finding(inspection, "unreadable")
+    assert {case.keys[0] for case in found.cases} == set(planted.truncated)
+    assert all("ends after" in case.note or "damaged" in case.note for case in found.cases)
+    assert found.severity == "error"
+
+
+def test_planted_renamed_class_is_found(faulty: tuple[Planted, Inspection]) -> None:
+    _, inspection = faulty
+    found = finding(inspection, "missing_class")
+    assert f"`{RENAMED[1]}` may be `{RENAMED[0]}` under another name" in found.advice
+    assert found.severity == "error"
+
+
+def test_planted_flipped_labels_are_found(faulty: tuple[Planted, Inspection]) -> None:
+    planted, inspection = faulty
+    found = finding(inspection, "suspect_labels")
+    suspects = [case.keys[0] for case in found.cases]
+    assert set(planted.flipped) <= set(suspects)
+    assert len(suspects) < 4 * len(planted.flipped)
+    assert len(set(suspects[:30]) & set(planted.flipped)) >= 18
+
+
+def test_clean_folder_gives_no_error_and_no_suspicion(tmp_path: Path) -> None:
+    write_digits(tmp_path / "digits")
+    inspection = danlu.inspect(tmp_path / "digits", labels=True)
+    assert not inspection.has_errors
+    assert not {"leaked_copies", "unreadable", "missing_class"} & {found.check for found in inspection.findings}
+    suspects = [found for found in inspection.findings if found.check == "suspect_labels"]
+    assert all(len(found.cases) < 0.01 * 1797 for found in suspects)
+
+
+def test_training_on_faulty_data_stops_with_all_errors_at_once(faulty: tuple[Planted, Inspection]) -> None:
+    planted, _ = faulty
+    with pytest.raises(DataError) as caught:
+        danlu.train(planted.root)
+    told = str(caught.value)
+    assert told.startswith(f"3 problems in `{planted.root}`")
+    assert "5 of 1,817 examples cannot be read" in told
+    assert "10 contents stand in more than one part" in told
+    assert "1 class has no train example: `seven (1)`" in told
+    assert f"hint: `danlu inspect {planted.root}` shows every example" in told
+
+
+def test_page_and_json_name_every_example_of_every_finding(faulty: tuple[Planted, Inspection]) -> None:
+    planted, inspection = faulty
+    saved = json.loads((inspection.page.parent / "inspection.json").read_text(encoding="utf-8"))
+    assert [found["check"] for found in saved["findings"]] == [found.check for found in inspection.findings]
+    page = inspection.page.read_text(encoding="utf-8")
+    for key in [*planted.truncated, *(key for pair in planted.copies for key in pair)]:
+        assert key in page
+
+
+def test_clean_pictures_are_described(tmp_path: Path) -> None:
+    inspection = danlu.inspect(write_pictures(tmp_path / "照片"))
+    facts = inspection.facts
+    assert not inspection.has_errors
+    assert facts["examples"] == 36
+    assert facts["images"]["sizes"] == [{"width": 16, "height": 16, "count": 36}]
+    assert [row["name"] for row in facts["classes"]] == ["blue", "green", "红"]
+    assert sum(row["train"] for row in facts["classes"]) == facts["parts"]["train"]
+    assert [row["weight"] for row in facts["classes"]] == [1.0, 1.0, 1.0]
+    assert len(facts["images"]["mean"]) == 3
+
+
+def test_texts_are_described_with_their_faults(tmp_path: Path) -> None:
+    path = write_reviews(tmp_path / "评论.csv")
+    with open(path, "a", encoding="utf-8") as file:
+        file.write("1,太慢了，再也不来了\n0,太慢了，再也不来了\n0,\n1,？？？\n")
+    inspection = danlu.inspect(path)
+    checks = {found.check: found for found in inspection.findings}
+    assert checks["conflicting_labels"].message == "1 content has different labels (2 examples)"
+    assert checks["unreadable"].cases[0].note == "has an empty text"
+    assert checks["outliers"].cases[0].note.endswith("no letter or digit")
+    assert inspection.facts["texts"]["signs"]["quantiles"][0] == 3
+    assert inspection.facts["texts"]["tokens_are"] == "characters"
+
+
+def test_parts_that_are_inspected_are_those_that_are_trained_on(tmp_path: Path) -> None:
+    pictures = write_pictures(tmp_path / "p")
+    inspection = danlu.inspect(pictures)
+    run = danlu.train(pictures, {"training.epochs": 1, "training.threads": 1})
+    assert run.status()["parts"] == inspection.facts["parts"]
+
+
+def test_inspection_goes_where_it_is_wished(tmp_path: Path) -> None:
+    inspection = danlu.inspect(write_pictures(tmp_path / "p"), folder=tmp_path / "out")
+    assert inspection.page == tmp_path / "out" / "inspection.html"
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    with pytest.raises(danlu.MachineError, match=r"cannot make the folder[\s\S]*--out"):
+        danlu.inspect(tmp_path / "p", folder=tmp_path / "file" / "below")
+
+
+def test_leaks_are_dropped_where_wished_and_counted(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "p" / "train")
+    write_pictures(tmp_path / "p" / "test", count=5, seed=1)
+    copied = tmp_path / "p" / "test" / "红" / "again.jpg"
+    copied.write_bytes((tmp_path / "p" / "train" / "红" / "000.jpg").read_bytes())
+    assert danlu.inspect(tmp_path / "p").has_errors
+    inspection = danlu.inspect(tmp_path / "p", {"data.leaks": "drop"})
+    assert not inspection.has_errors
+    assert inspection.facts["classes"][2]["total"] == 18
+    assert any(note.startswith("left out of ") for note in inspection.facts["notes"])
+    run = danlu.train(tmp_path / "p", {"data.leaks": "drop", "training.epochs": 1, "training.threads": 1})
+    assert sum(run.status()["parts"].values()) == len(list((tmp_path / "p").rglob("*.jpg"))) - 1
+
+
+def test_gate_that_is_off_trains_all_the_same_and_says_so(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "p" / "train")
+    write_pictures(tmp_path / "p" / "test")
+    quick = {"training.epochs": 1, "training.threads": 1}
+    with pytest.raises(DataError, match="contents stand in more than one part"):
+        danlu.train(tmp_path / "p", quick)
+    run = danlu.train(tmp_path / "p", {**quick, "data.gate": "off"})
+    assert run.gate() == {"format": 1, "gate": "off", "findings": []}
+    danlu.evaluate(run)
+    assert "The data gate was off" in danlu.report(run).read_text(encoding="utf-8")
+    assert "the data gate was off" in run.record_file.read_text(encoding="utf-8")
