@@ -10,7 +10,6 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 COPIES, NEAR, FLIPPED, TRUNCATED = 10, 10, 20, 5
-RENAMED = ("seven", "seven (1)")
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
@@ -35,15 +34,20 @@ def write_digits(root: Path) -> None:
         image.save(folder / f"{index:04d}.png")
 
 
-def plant_faults(root: Path, *, seed: int = 0) -> Planted:
-    """Copy, save again, flip, truncate and rename, each in files of its own."""
+def plant_faults(root: Path, renamed: tuple[str, str], *, seed: int = 0) -> Planted:
+    """Copy, save again, flip and truncate, each in files of its own, and rename a class in test.
+
+    `root` has `train/` and `test/` with the same classes; `renamed`: the name of one and its new name.
+    """
     rng = np.random.default_rng(seed)
     planted = Planted(root)
 
     def key(path: Path) -> str:
-        return path.relative_to(root).as_posix()
+        parts = path.relative_to(root).parts
+        return "/".join([parts[0], renamed[1] if parts[:2] == ("test", renamed[0]) else parts[1], *parts[2:]])
 
-    train = sorted((root / "train").rglob("*.png"))
+    train = sorted(path for path in (root / "train").rglob("*") if path.is_file())
+    names = sorted({path.parent.name for path in train} - {renamed[0]})
     chosen = iter([train[i] for i in rng.permutation(len(train))])
     for _ in range(COPIES):
         path = next(chosen)
@@ -57,7 +61,7 @@ def plant_faults(root: Path, *, seed: int = 0) -> Planted:
         planted.near.append((key(path), key(other)))
     for _ in range(FLIPPED):
         path = next(chosen)
-        others = [name for name in NAMES if name not in (path.parent.name, RENAMED[0])]
+        others = [name for name in names if name != path.parent.name]
         moved = root / "train" / others[int(rng.integers(len(others)))] / f"moved-{path.name}"
         path.rename(moved)
         planted.flipped.append(key(moved))
@@ -65,7 +69,5 @@ def plant_faults(root: Path, *, seed: int = 0) -> Planted:
         path = next(chosen)
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
         planted.truncated.append(key(path))
-    (root / "test" / RENAMED[0]).rename(root / "test" / RENAMED[1])
-    planted.copies = [(a, b.replace(f"/{RENAMED[0]}/", f"/{RENAMED[1]}/")) for a, b in planted.copies]
-    planted.near = [(a, b.replace(f"/{RENAMED[0]}/", f"/{RENAMED[1]}/")) for a, b in planted.near]
+    (root / "test" / renamed[0]).rename(root / "test" / renamed[1])
     return planted

@@ -148,6 +148,82 @@ def test_mistake_names_the_fault_and_a_way_out(danlu: Cli, words: list[str], cod
     assert told in err
 
 
+def test_inspect_lists_findings_and_its_exit_code_tells_errors(danlu: Cli, tmp_path: Path) -> None:
+    data = write_pictures(tmp_path / "照片")
+    code, out, err = danlu("inspect", data)
+    assert (code, out.splitlines()[-1]) == (0, "runs/inspections/照片/inspection.html")
+    assert "inspected in " in err
+    (data / "红" / "000.jpg").write_bytes(b"")
+    code, out, _ = danlu("inspect", data)
+    assert code == 3
+    assert out.startswith("error    unreadable: 1 of 36 examples cannot be read: `红/000.jpg` (is empty (0 bytes))\n")
+    code, out, _ = danlu("inspect", data, "data.unreadable=skip", "--json", "--out", tmp_path / "out")
+    assert code == 0
+    assert json.loads(out)["findings"][0]["severity"] == "warning"
+    assert (tmp_path / "out" / "inspection.json").exists()
+
+
+def test_gate_stops_a_training_before_it_starts_and_names_the_way_out(danlu: Cli, tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        write_pictures(tmp_path / "p" / part)
+    code, out, err = danlu("train", tmp_path / "p", *QUICK)
+    assert (code, out) == (3, "")
+    assert "36 contents stand in more than one part: " in err
+    assert "36 of 36 test examples (100.00%)" in err
+    assert "`data.leaks=drop`" in err
+    assert f"`danlu inspect {tmp_path / 'p'}` shows every example" in err
+    assert not list(Path("runs").glob("*/run.json"))
+
+
+def test_report_and_compare_write_pages(danlu: Cli, tmp_path: Path) -> None:
+    data = write_pictures(tmp_path / "p")
+    for name in ("一", "二"):
+        assert danlu("train", data, "--name", name, *QUICK)[0] == 0
+    code, out, _ = danlu("report", "二", "--png")
+    assert (code, out) == (0, "runs/二/report.html\n")
+    assert Path("runs/二/charts/confusion.png").exists()
+    code, out, err = danlu("compare", "一", "二")
+    assert code == 0
+    assert "comparison: runs/comparisons/一--二.html" in err
+    assert out.splitlines()[-1].startswith("no difference shown between 一 and 二")
+    code, out, _ = danlu("compare", "一", "二", "--json", "--out", tmp_path / "c.html")
+    assert json.loads(out)["pairs"][0]["better"] is None
+    assert (tmp_path / "c.html").exists()
+
+
+def test_wished_error_rate_makes_unknown_an_answer(danlu: Cli, tmp_path: Path) -> None:
+    assert danlu("train", write_reviews(tmp_path / "r.csv"), *QUICK)[0] == 0
+    assert danlu("predict", "runs/latest", "很好吃")[1].split("\t")[0] in ("0", "1")
+    code, out, err = danlu("evaluate", "runs/latest", "--max-error", "0.01")
+    assert code == 0
+    assert "no threshold promises at most 1.00% of the answers wrong" in err
+    assert "answered with `unknown`: 12 of 12" in out
+    assert danlu("predict", "runs/latest", "很好吃")[1].startswith("unknown\t")
+    assert json.loads(danlu("predict", "runs/latest", "很好吃", "--json")[1])["unknown"] is True
+
+
+def test_evaluate_with_explanations_puts_them_into_the_report(danlu: Cli, tmp_path: Path) -> None:
+    assert danlu("train", write_reviews(tmp_path / "r.csv"), *QUICK)[0] == 0
+    assert danlu("evaluate", "runs/latest", "--explain")[0] == 0
+    assert "<mark title=" in Path("runs/latest/report.html").read_text(encoding="utf-8")
+    code, _, err = danlu("evaluate", "runs/latest", "--explain", "--data", tmp_path / "r.csv")
+    assert code == 2
+    assert "`--explain` is about the run's own report" in err
+
+
+def test_runs_are_a_markdown_table_on_request(danlu: Cli, tmp_path: Path) -> None:
+    assert danlu("train", write_reviews(tmp_path / "r.csv"), "--name", "a", *QUICK)[0] == 0
+    failing = ("training.learning_rate=1e12", "training.clip_norm=", "training.optimizer=sgd", *QUICK)
+    assert danlu("train", tmp_path / "r.csv", "--name", "b", *failing)[0] == 4
+    code, out, _ = danlu("runs", "--markdown")
+    lines = out.splitlines()
+    assert code == 0
+    assert lines[0] == "| run | state | model | epochs | validation | test | 95 % interval | seconds | ended because |"
+    assert lines[2].startswith("| a | finished | ngrams | 3 | ")
+    assert lines[3].startswith("| b | failed | ngrams | ")
+    assert "no longer numbers" in lines[3] or "not a number" in lines[3] or "nan" in lines[3].lower()
+
+
 def test_empty_folder_and_single_class_are_data_errors(danlu: Cli, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     code, _, err = danlu("train", tmp_path / "empty")

@@ -10,6 +10,7 @@ import click
 from danlu.base import log
 from danlu.base.errors import ConfigError
 from danlu.base.log import display_width, pad
+from danlu.base.machine import suit_process_to_training
 
 if TYPE_CHECKING:
     from danlu.evaluation.evaluate import Evaluation
@@ -36,6 +37,7 @@ def command(run: str, data: str | None, max_error: float | None, explain: bool, 
     danlu evaluate runs/latest --max-error 0.02
     danlu evaluate runs/latest --data more-photos/ --json
     """
+    suit_process_to_training()
     from danlu.evaluation.evaluate import evaluate
     from danlu.reporting.report import report
 
@@ -71,6 +73,10 @@ def print_evaluation(evaluation: Evaluation, *, to_stdout: bool = False) -> None
         tell(_row(f"{kind} mean", width, row, f"   F1 {interval[0]:.2%} to {interval[1]:.2%}" if interval else ""))
     for k, share in evaluation.top_k.items():
         tell(f"  among the {k} most probable: {share:.2%}")
+    if chosen := evaluation.rejection.get("chosen"):
+        left_out = evaluation.examples - chosen["answered"]
+        wrong = "" if chosen["error"] is None else f"; of those answered {chosen['error']:.2%} are wrong"
+        tell(f"  answered with `unknown`: {left_out:,} of {evaluation.examples:,}{wrong}")
     if evaluation.most_confused:
         pairs = ", ".join(f"{p['truth']} → {p['answer']} ({p['count']})" for p in evaluation.most_confused[:SHOWN])
         tell(f"  most confused (truth → answer): {pairs}")

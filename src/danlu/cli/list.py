@@ -13,10 +13,11 @@ from danlu.base.registry import Registry, nearest_names
 def tables() -> dict[str, Registry]:
     """Every registry by its plural; those of training only where its packages are installed."""
     from danlu.base.extras import missing_packages
+    from danlu.checks import CHECKS
     from danlu.models import MODELS
     from danlu.sources import SOURCES
 
-    found = [SOURCES, MODELS]
+    found = [SOURCES, CHECKS, MODELS]
     if not missing_packages("train"):
         from danlu.training import LOSSES, OPTIMIZERS, SCHEDULES
 
@@ -29,7 +30,7 @@ def tables() -> dict[str, Registry]:
 @click.option("--options", is_flag=True, help="With models: the options of each and their defaults.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def command(word: str | None, options: bool, as_json: bool) -> None:
-    """What can be named: models, sources, losses, optimizers, schedules. Without WORD: all of them."""
+    """What can be named: models, sources, checks, losses, optimizers, schedules. Without WORD: all of them."""
     known = tables()
     if word is not None and word not in known:
         raise ConfigError(f"nothing called {word!r} to list; {nearest_names(word, known)}")
@@ -44,7 +45,7 @@ def command(word: str | None, options: bool, as_json: bool) -> None:
                 click.echo(json.dumps(row, ensure_ascii=False))
                 continue
             kinds = f" ({', '.join(member.kinds)})" if member.kinds else ""
-            click.echo(f"  {name:<15} {member.description}{kinds}")
+            click.echo(f"  {name:<18} {member.description}{kinds}")
             if options and plural == "models":
                 for option, info in table.load(name).Options.model_fields.items():
-                    click.echo(f"  {'':<15}   model.{option}={info.default}")
+                    click.echo(f"  {'':<18}   model.{option}={info.default}")

@@ -7,6 +7,7 @@ import json
 import click
 
 from danlu.base.errors import ConfigError, DataError
+from danlu.base.machine import suit_process_to_training
 from danlu.cli.inputs import image_inputs, one_line, text_inputs
 
 
@@ -24,6 +25,7 @@ def command(model: str, inputs: tuple[str, ...], as_json: bool) -> None:
     danlu predict runs/latest a.jpg b.png photos/
     danlu predict runs/latest "很快，好吃" --json
     """
+    suit_process_to_training()
     from danlu.prediction.predictor import load
 
     if not inputs:

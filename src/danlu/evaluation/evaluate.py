@@ -99,9 +99,23 @@ def evaluate(place: Run | str | Path, data: str | Path | None = None, *, max_err
     examples, rows, part = _own_test_part(run, predictor, notes)
     if run.calibration() is None:
         notes.append("this run has no calibration: its training ended before one was fitted")
-    scored = _scored(predictor, part, examples)
-    evaluation = score(scored, data="test part", notes=tuple(notes), rates=_thresholds(run))
-    _write(run, evaluation, scored, examples, rows)
+    return score_part(run, predictor, OwnPart(examples, tuple(rows), part), tuple(notes))
+
+
+@dataclass(frozen=True)
+class OwnPart:
+    """A run's test part: its examples, their rows of the manifest, and the same as model inputs."""
+
+    examples: Examples
+    rows: tuple[ManifestRow, ...]
+    part: Part
+
+
+def score_part(run: Run, predictor: Predictor, own: OwnPart, notes: tuple[str, ...] = ()) -> Evaluation:
+    """Ask the model about a run's own test part, score its answers and write all that `evaluate` writes."""
+    scored = _scored(predictor, own.part, own.examples)
+    evaluation = score(scored, data="test part", notes=notes, rates=_thresholds(run))
+    _write(run, evaluation, scored, own)
     return evaluation
 
 
@@ -240,11 +254,11 @@ def _scored(predictor: Predictor, part: Part, examples: Examples) -> Scored:
     return Scored(plain, part.labels, predictor.classes, examples.keys, predictor.calibration)
 
 
-def _write(run: Run, evaluation: Evaluation, scored: Scored, examples: Examples, rows: list[ManifestRow]) -> None:
+def _write(run: Run, evaluation: Evaluation, scored: Scored, own: OwnPart) -> None:
     answers = Answers.of(scored.probabilities, scored.labels, scored.classes, scored.keys)
     answers.write(run.answers_file("test"))
-    write_gallery(run, answers, examples)
-    looks, runs_that_looked = count_look(rows, run.name)
+    write_gallery(run, answers, own.examples)
+    looks, runs_that_looked = count_look(own.rows, run.name)
     run.update(
         test_looks=run.status().get("test_looks", 0) + 1,
         test={

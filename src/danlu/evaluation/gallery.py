@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import numpy as np
 
 from danlu.base.files import write_json
@@ -25,10 +23,10 @@ def choose_examples(answers: Answers) -> list[tuple[int, str]]:
     hardest = np.argsort(answers.probability_of_truth, kind="stable")[:HIGHEST_LOSS]
     chosen = [(int(i), "highest loss") for i in hardest]
     shown = set(hardest.tolist())
-    wrong = np.flatnonzero(~answers.right)
-    pairs = Counter((answers.truth[i], answers.answer[i]) for i in wrong)
-    for truth, answer in sorted(pairs, key=lambda pair: -pairs[pair])[:PAIRS]:
-        own = [int(i) for i in wrong if (answers.truth[i], answers.answer[i]) == (truth, answer)]
+    errors: dict[tuple[str, str], list[int]] = {}
+    for i in np.flatnonzero(~answers.right).tolist():
+        errors.setdefault((answers.truth[i], answers.answer[i]), []).append(i)
+    for (truth, answer), own in sorted(errors.items(), key=lambda item: -len(item[1]))[:PAIRS]:
         rest = sorted((i for i in own if i not in shown), key=lambda i: -answers.confidence[i])[:OF_A_PAIR]
         chosen += [(i, f"{truth} → {answer}") for i in rest]
     return chosen

@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ class Answers:
     def __len__(self) -> int:
         return len(self.keys)
 
-    @property
+    @cached_property
     def right(self) -> np.ndarray:
         """(examples,) bool."""
         return np.array([truth == answer for truth, answer in zip(self.truth, self.answer, strict=True)], dtype=bool)

@@ -83,7 +83,7 @@ def signs_without_a_font(texts: Sequence[str]) -> str:
     families = ["sans-serif", *installed_cjk_families()[:1]]
     drawable: set[int] = set()
     for family in families:
-        drawable |= set(FT2Font(findfont(FontProperties(family=family))).get_charmap())
+        drawable |= set(FT2Font(findfont(FontProperties(family=[family]))).get_charmap())
     return "".join(
         sorted({sign for text in texts for sign in text if sign.isprintable() and ord(sign) not in drawable})
     )
@@ -229,7 +229,7 @@ def class_balance(counts: Mapping[str, Sequence[int]], classes: Sequence[str]) -
 
 def compared_curves(histories: Mapping[str, Sequence[Mapping[str, Any]]], key: str, label: str) -> Figure:
     """One value of several runs by epoch, over each other."""
-    figure, axes = _axes("epoch", label, size=(WIDTH + 1.2, HEIGHT + 0.3))
+    figure, axes = _axes("epoch", label)
     factor = 100 if label.endswith("%") else 1
     for number, (name, history) in enumerate(histories.items()):
         x = [row["epoch"] + 1 for row in history]

@@ -136,11 +136,11 @@ def bootstrap_intervals(confusion: np.ndarray, *, resamples: int = 1000, seed: i
 def mean_interval(values: np.ndarray, *, resamples: int = 1000, seed: int = 0) -> tuple[float, float]:
     """95 % percentile interval of the mean of (examples,) values, such as losses.
 
-    A resample is one multinomial draw of how often each value counts. Where more than 1,000 values differ, the
-    examples are first put into 1,000 groups of equal size in random order, whose means vary as the examples do.
+    A resample is one multinomial draw of how often each value counts. Where more than 500 values differ, the
+    examples are first put into 500 groups of equal size in random order, whose means vary as the examples do.
     """
     rng = np.random.default_rng(seed)
-    groups = 1000
+    groups = 500
     distinct, counts = np.unique(values, return_counts=True)
     if len(distinct) <= groups:
         return _middle_95(rng.multinomial(len(values), counts / len(values), size=resamples) @ distinct / len(values))
