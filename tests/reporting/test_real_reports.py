@@ -68,9 +68,8 @@ def test_report_of_real_data_shows_every_glyph_fetches_nothing_and_complains_of_
     run = danlu.train(data, {"model.name": model, "training.epochs": 3})
     evaluation = danlu.evaluate(run)
     page = danlu.report(run)
-    print(
-        f"\n{make.__name__}: {evaluation.accuracy:.2%} of {evaluation.examples:,}, {page.stat().st_size / 1e6:.2f} MB"
-    )
+    megabytes = page.stat().st_size / 1e6
+    print(f"\n{make.__name__}: {evaluation.accuracy:.2%} of {evaluation.examples:,}, {megabytes:.2f} MB")
     for name, path in (("report", page), ("inspection", danlu.inspect(data).page)):
         shown = opened(browser).open(path)
         assert shown.missing_glyphs() == []
