@@ -339,7 +339,7 @@ def hungry(limit_bytes: int) -> None:
 
 
 def test_real_shortage_of_memory_makes_smaller_pieces_and_the_training_ends(tmp_path: Path) -> None:
-    process = start(hungry, 100_000_000, home=tmp_path)
+    process = start(hungry, 140_000_000, home=tmp_path)
     process.join()
     assert process.exitcode == 0, told(tmp_path)[-3000:]
     assert "out of memory with 4,096 examples at a time; from here on 2,048 at a time" in told(tmp_path)
