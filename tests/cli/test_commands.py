@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -151,7 +152,8 @@ def test_mistake_names_the_fault_and_a_way_out(danlu: Cli, words: list[str], cod
 def test_inspect_lists_findings_and_its_exit_code_tells_errors(danlu: Cli, tmp_path: Path) -> None:
     data = write_pictures(tmp_path / "照片")
     code, out, err = danlu("inspect", data)
-    assert (code, out.splitlines()[-1]) == (0, "runs/inspections/照片/inspection.html")
+    assert code == 0
+    assert re.fullmatch("runs/inspections/照片-[0-9a-f]{6}/inspection.html", out.splitlines()[-1])
     assert "inspected in " in err
     (data / "红" / "000.jpg").write_bytes(b"")
     code, out, _ = danlu("inspect", data)
@@ -196,10 +198,20 @@ def test_wished_error_rate_makes_unknown_an_answer(danlu: Cli, tmp_path: Path) -
     assert danlu("predict", "runs/latest", "很好吃")[1].split("\t")[0] in ("0", "1")
     code, out, err = danlu("evaluate", "runs/latest", "--max-error", "0.01")
     assert code == 0
-    assert "no threshold promises at most 1.00% of the answers wrong" in err
+    assert "no threshold promises at most 1.00% wrong answers" in err
     assert "answered with `unknown`: 12 of 12" in out
     assert danlu("predict", "runs/latest", "很好吃")[1].startswith("unknown\t")
     assert json.loads(danlu("predict", "runs/latest", "很好吃", "--json")[1])["unknown"] is True
+    assert danlu("evaluate", "runs/latest", "--max-error", "off")[0] == 0
+    assert not danlu("predict", "runs/latest", "很好吃")[1].startswith("unknown\t")
+
+
+@pytest.mark.parametrize("share", ["5", "0", "-1", "nan", "abc", ""])
+def test_error_rate_that_is_no_share_names_one_that_is(danlu: Cli, tmp_path: Path, share: str) -> None:
+    assert danlu("train", write_reviews(tmp_path / "r.csv"), "training.epochs=1", "training.threads=1")[0] == 0
+    code, _, err = danlu("evaluate", "runs/latest", "--max-error", share)
+    assert code == 2
+    assert "hint: 0.05 for 5 % of wrong answers" in err or "hint: such as 0.02 or 2%" in err
 
 
 def test_evaluate_with_explanations_puts_them_into_the_report(danlu: Cli, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -111,3 +112,30 @@ def test_run_that_is_not_evaluated_is_named_with_the_command(runs: list[Run]) ->
 def test_one_run_alone_or_twice_is_refused(runs: list[Run], number: int) -> None:
     with pytest.raises(danlu.ConfigError, match="a comparison needs two different runs"):
         compare(runs[:1] * number)
+
+
+def test_labels_changed_between_runs_are_told(runs: list[Run]) -> None:
+    path = Path(runs[0].status()["data"])
+    lines = path.read_text(encoding="utf-8").splitlines()
+    path.write_text("\n".join([lines[0], *(f"{1 - int(line[0])}{line[1:]}" for line in lines[1:])]), encoding="utf-8")
+    other = danlu.train(path, QUICK, name="mended")
+    danlu.evaluate(other)
+    with pytest.raises(danlu.ConfigError, match="60 of the 60 shared test examples have other labels"):
+        compare([runs[0], other])
+
+
+def test_runs_of_one_name_in_two_places_are_refused(runs: list[Run], tmp_path: Path) -> None:
+    shutil.copytree(runs[0].folder, tmp_path / "other" / runs[0].name)
+    with pytest.raises(danlu.ConfigError, match="two of these runs have the same name"):
+        compare([runs[0], tmp_path / "other" / runs[0].name])
+
+
+def test_run_named_twice_is_compared_once(runs: list[Run]) -> None:
+    assert len(compare([runs[0], runs[1], runs[0]]).runs) == 2
+
+
+def test_answers_that_lost_rows_are_told(runs: list[Run]) -> None:
+    path = runs[0].answers_file("test")
+    path.write_text("".join(path.read_text(encoding="utf-8").splitlines(keepends=True)[:30]), encoding="utf-8")
+    with pytest.raises(danlu.ModelError, match=r"does not hold the 60 answers[\s\S]*danlu evaluate"):
+        compare(runs)

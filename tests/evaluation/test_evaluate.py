@@ -170,7 +170,7 @@ def test_error_rate_that_cannot_be_promised_answers_unknown_always(tmp_path: Pat
 
 @pytest.mark.parametrize("wrong", [0, 1, -0.5, 2])
 def test_error_rate_that_is_no_share_is_refused(trained: danlu.Run, wrong: float) -> None:
-    with pytest.raises(danlu.ConfigError, match="`max_error` is a share between 0 and 1"):
+    with pytest.raises(danlu.ConfigError, match="`max_error` is a share above 0 and below 1"):
         danlu.evaluate(trained, max_error=wrong)
 
 
@@ -207,3 +207,121 @@ def test_answers_survive_the_disk(keys: list[str], seed: int) -> None:
         assert (found.keys, found.truth, found.answer) == (answers.keys, answers.truth, answers.answer)
         assert (found.confidence == answers.confidence).all()
         assert (found.probability_of_truth == answers.probability_of_truth).all()
+
+
+def test_examples_the_run_was_trained_on_are_counted_in_other_data(tmp_path: Path) -> None:
+    path = write_reviews(tmp_path / "r.csv", count=100)
+    run = danlu.train(path, QUICK)
+    evaluation = danlu.evaluate(run, path)
+    assert evaluation.notes[-1].startswith("80 of these 100 examples were in the run's train or validation part")
+
+
+def test_only_the_test_part_of_other_data_that_states_one_is_scored(trained: danlu.Run, tmp_path: Path) -> None:
+    write_pictures(tmp_path / "other" / "train", count=3, seed=8)
+    write_pictures(tmp_path / "other" / "test", count=5, seed=9)
+    evaluation = danlu.evaluate(trained, tmp_path / "other")
+    assert evaluation.examples == 15
+    assert evaluation.notes[0].startswith("only the test part of")
+
+
+def test_other_data_is_read_with_the_columns_of_the_run(tmp_path: Path) -> None:
+    path = tmp_path / "r.csv"
+    rows = [f"{'好' if i % 2 else '坏'}得很{i},{'甲' if i % 3 else '乙'}第{i}句,{i % 2}" for i in range(120)]
+    path.write_text("summary,text,label\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    run = danlu.train(path, {**QUICK, "data.text_column": "summary", "training.epochs": 8})
+    assert danlu.evaluate(run, path).accuracy > 0.9
+
+
+def test_labels_changed_since_training_are_told(tmp_path: Path) -> None:
+    path = write_reviews(tmp_path / "r.csv", count=100)
+    run = danlu.train(path, QUICK)
+    lines = path.read_text(encoding="utf-8").splitlines()
+    path.write_text("\n".join([lines[0], *(f"{1 - int(line[0])}{line[1:]}" for line in lines[1:])]), encoding="utf-8")
+    with pytest.raises(danlu.DataError, match=r"20 test examples of .* have other labels than at training"):
+        danlu.evaluate(run)
+
+
+def test_manifest_that_lost_rows_is_told(trained: danlu.Run) -> None:
+    lines = trained.manifest_file.read_text(encoding="utf-8").splitlines()
+    kept = [line for line in lines if ",test," not in line] + [line for line in lines if ",test," in line][:4]
+    trained.manifest_file.write_text("\n".join(kept) + "\n", encoding="utf-8")
+    with pytest.raises(danlu.ModelError, match=r"has 4 test examples, the run had 9: it is damaged"):
+        danlu.evaluate(trained)
+
+
+def test_data_that_is_gone_is_told_with_what_to_do(tmp_path: Path) -> None:
+    path = write_reviews(tmp_path / "r.csv")
+    run = danlu.train(path, QUICK)
+    path.unlink()
+    with pytest.raises(danlu.DataError, match=r"the data of `.*` is gone: `.*r.csv`[\s\S]*--data DATA"):
+        danlu.evaluate(run)
+
+
+@pytest.mark.parametrize("text", ['{"format": 1}', "[1]", "", '{"format": 1, "temperature": "x"}'])
+def test_damaged_files_of_a_run_are_told_by_their_name(trained: danlu.Run, text: str) -> None:
+    danlu.evaluate(trained)
+    trained.calibration_file.write_text(text, encoding="utf-8")
+    with pytest.raises(danlu.ModelError, match="calibration"):
+        danlu.load(trained)
+    trained.evaluation_file.write_text(text, encoding="utf-8")
+    with pytest.raises(danlu.ModelError, match=r"evaluation.json[\s\S]*danlu evaluate .* writes it anew"):
+        danlu.report(trained)
+
+
+@pytest.mark.parametrize("temperature", [0, -1, float("inf"), float("nan")])
+def test_temperature_that_is_none_is_refused(trained: danlu.Run, temperature: float) -> None:
+    values = {"format": 1, "temperature": temperature, "examples": 3, "threshold": None, "max_error": None}
+    trained.calibration_file.write_text(json.dumps(values), encoding="utf-8")
+    with pytest.raises(danlu.ModelError, match="the saved calibration is damaged"):
+        danlu.load(trained)
+
+
+def test_what_was_said_of_earlier_weights_is_gone_after_a_resume(tmp_path: Path) -> None:
+    run = danlu.train(write_reviews(tmp_path / "r.csv"), QUICK)
+    danlu.evaluate(run)
+    danlu.report(run)
+    run.update(state="interrupted")
+    danlu.resume(run)
+    assert run.evaluation() is None
+    assert run.status()["test"] is None
+    assert not run.report_file.exists()
+    assert not run.answers_file("test").exists()
+
+
+def test_looks_at_mostly_the_same_examples_count_too(tmp_path: Path) -> None:
+    path = write_reviews(tmp_path / "r.csv", count=200)
+    for _ in range(3):
+        danlu.evaluate(danlu.train(path, QUICK))
+    with open(path, "a", encoding="utf-8") as file:
+        file.writelines(f"{i % 2},新的一句话，味道{'好' if i % 2 else '差'}{i}回\n" for i in range(10))
+    run = danlu.train(path, QUICK)
+    danlu.evaluate(run)
+    saved = run.evaluation()
+    assert saved is not None
+    assert (saved["part_looks"], saved["part_runs"]) == (4, 4)
+
+
+def test_class_without_a_test_example_is_told_and_has_no_figures(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "p" / "train", count=20)
+    write_pictures(tmp_path / "p" / "test", count=10, seed=1)
+    for path in (tmp_path / "p" / "test" / "blue").iterdir():
+        path.unlink()
+    evaluation = danlu.evaluate(danlu.train(tmp_path / "p", QUICK))
+    assert "1 class has no test example: `blue`" in evaluation.notes
+    assert evaluation.per_class["blue"]["recall_interval"] is None
+
+
+def test_thresholds_for_usual_error_rates_are_tried_on_the_test_part(tmp_path: Path) -> None:
+    evaluation = danlu.evaluate(danlu.train(write_reviews(tmp_path / "r.csv", count=1500), QUICK))
+    rows = evaluation.rejection["thresholds"]
+    assert [row["max_error"] for row in rows] == [0.01, 0.02, 0.05, 0.1]
+    assert any(row["answered"] for row in rows)
+
+
+def test_class_called_unknown_and_a_wished_error_rate_do_not_go_together(tmp_path: Path) -> None:
+    path = tmp_path / "r.csv"
+    rows = [f"{'好' if i % 2 else '坏'}得很{i},{'unknown' if i % 2 else 'good'}" for i in range(120)]
+    path.write_text("text,label\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    run = danlu.train(path, QUICK)
+    with pytest.raises(danlu.ConfigError, match="a class is called `unknown`"):
+        danlu.evaluate(run, max_error=0.05)

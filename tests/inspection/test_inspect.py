@@ -170,3 +170,51 @@ def test_gate_that_is_off_trains_all_the_same_and_says_so(tmp_path: Path) -> Non
     danlu.evaluate(run)
     assert "The data gate was off" in danlu.report(run).read_text(encoding="utf-8")
     assert "the data gate was off" in run.record_file.read_text(encoding="utf-8")
+
+
+def test_data_of_two_contents_is_an_error_in_both_commands(tmp_path: Path) -> None:
+    path = tmp_path / "r.csv"
+    path.write_text("text,label\n" + "每一行都一样,a\n另一行都一样,b\n" * 50, encoding="utf-8")
+    told = "no example is left for validation and test: 2 different contents in 100 examples"
+    assert told in {found.check: found.message for found in danlu.inspect(path).findings}["missing_part"]
+    with pytest.raises(DataError, match=told):
+        danlu.train(path)
+
+
+def test_small_class_does_not_keep_the_others_from_being_looked_at(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_reviews(tmp_path / "r.csv", count=200)
+    with open(path, "a", encoding="utf-8") as file:
+        file.write("2,没有第二句\n0,非常快，很好吃，味道足，满意\n")
+    checks = {found.check: found for found in danlu.inspect(path, labels=True).findings}
+    assert "1 class has fewer than 5 different examples, whose labels are not looked at: `2`" in capsys.readouterr().err
+    assert [case.keys for case in checks["suspect_labels"].cases] == [("line 203",)]
+    assert "missing_class" in checks
+
+
+def test_labels_that_cannot_be_looked_at_leave_the_other_findings(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_reviews(tmp_path / "r.csv", count=6)
+    inspection = danlu.inspect(path, labels=True)
+    assert "labels were not looked at: fewer than two classes have 5 different examples" in capsys.readouterr().err
+    assert inspection.page.exists()
+
+
+def test_wrong_labels_are_found_although_their_copies_have_them_too(tmp_path: Path) -> None:
+    path = write_reviews(tmp_path / "r.csv", count=300)
+    with open(path, "a", encoding="utf-8") as file:
+        file.write("0,非常快，很好吃，味道足，满意\n" * 4)
+    found = finding(danlu.inspect(path, labels=True), "suspect_labels")
+    assert len(found.cases) == 4
+
+
+def test_inspections_of_two_files_of_one_name_are_both_kept(tmp_path: Path) -> None:
+    pages = {danlu.inspect(write_reviews(folder / "r.csv")).page for folder in (tmp_path, _made(tmp_path / "sub"))}
+    assert len(pages) == 2
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder

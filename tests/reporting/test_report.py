@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from pathlib import Path
 
@@ -44,7 +45,8 @@ def test_report_says_what_the_evaluation_found(evaluated: danlu.Run) -> None:
     assert saved is not None
     assert f"{saved['accuracy']:.2%} of {saved['examples']} test examples" in told
     for name, row in saved["per_class"].items():
-        assert f"{name} {row['support']} {row['precision']:.1%} {row['recall']:.1%} {row['f1']:.1%}" in told
+        precision = f"{row['precision']:.1%}" if row["answered"] else "–"
+        assert f"{name} {row['support']} {precision} {row['recall']:.1%} {row['f1']:.1%}" in told
     assert f"{saved['calibration']['after']['expected_calibration_error']:.2%}" in told
     assert "this test part has been looked at once, by this run" in told
     for row in evaluated.gallery():
@@ -150,3 +152,38 @@ def test_texts_of_the_gallery_stand_in_the_report(tmp_path: Path) -> None:
     danlu.evaluate(run)
     told = text_of(danlu.report(run))
     assert all(row["text"] in told for row in run.gallery())
+
+
+def test_class_names_in_charts_are_shown_as_they_are() -> None:
+    names = ['a id="b', "url(#x)", 'href="#y', "$x^2$"]
+    with figures.style():
+        svg = figures.as_svg(figures.confusion(np.eye(4, dtype=int).tolist(), names), "confusion")
+    shown = html.unescape(svg)
+    assert all(shown.count(name) >= 2 for name in names)
+
+
+def test_confusion_chart_of_a_thousand_classes_stays_small() -> None:
+    counts = np.random.default_rng(0).integers(0, 5, (1000, 1000)).tolist()
+    with figures.style():
+        svg = figures.as_svg(figures.confusion(counts, [str(i) for i in range(1000)]), "c")
+    assert len(svg) < 1_500_000
+
+
+def test_page_forbids_itself_to_fetch_anything(evaluated: danlu.Run) -> None:
+    page = danlu.report(evaluated).read_text(encoding="utf-8")
+    assert "default-src 'none'; img-src data:; style-src 'unsafe-inline'" in page
+
+
+def test_report_does_not_tell_in_which_folders_the_data_lay(evaluated: danlu.Run) -> None:
+    assert str(Path(evaluated.status()["data"]).parent) not in danlu.report(evaluated).read_text(encoding="utf-8")
+
+
+def test_lost_epochs_are_told(home: Path, evaluated: danlu.Run) -> None:
+    rows = evaluated.history_file.read_text(encoding="utf-8")
+    try:
+        evaluated.history_file.write_text(rows.splitlines(keepends=True)[0], encoding="utf-8")
+        assert "`history.jsonl` has 1 of 2 epochs" in danlu.report(evaluated).read_text(encoding="utf-8").replace(
+            "<code>", "`"
+        ).replace("</code>", "`")
+    finally:
+        evaluated.history_file.write_text(rows, encoding="utf-8")

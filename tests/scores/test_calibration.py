@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from danlu.scores.calibration import (
     Calibration,
+    chance_calibration_error,
     choose_threshold,
     examples_needed,
     expected_calibration_error,
@@ -64,6 +65,28 @@ def test_few_right_answers_do_not_make_a_model_certain() -> None:
     assert 0.4 < fit_temperature(probabilities, labels) < 1
     many = fit_temperature(np.tile(probabilities, (200, 1)), np.tile(labels, 200))
     assert many < 0.2
+
+
+def test_temperature_is_the_best_of_all_also_where_halving_would_stop_elsewhere() -> None:
+    probabilities = np.tile([0.505, 0.495], (100, 1))
+    labels = (np.arange(100) >= 95).astype(np.int64)
+    assert fit_temperature(probabilities, labels) < 0.05
+
+
+def test_calibration_error_by_chance_is_what_a_calibrated_model_has() -> None:
+    rng = np.random.default_rng(0)
+    below = []
+    for _ in range(200):
+        confidence = rng.beta(5, 1, 80)
+        error_ = expected_calibration_error(confidence, rng.random(80) < confidence)
+        below.append(error_ <= chance_calibration_error(confidence, draws=100))
+    assert 0.9 <= np.mean(below) <= 0.99
+
+
+def test_threshold_counts_equal_confidences_together() -> None:
+    confidence = np.array([0.99] * 200 + [0.9] * 400)
+    right = np.array([True] * 200 + [True] * 200 + [False] * 200)
+    assert choose_threshold(confidence, right, 0.05) == 0.99
 
 
 def test_probabilities_of_exactly_0_and_1_are_no_trouble() -> None:

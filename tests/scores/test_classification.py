@@ -8,14 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
+from danlu.scores import classification
 from danlu.scores.classification import (
     averages,
-    bootstrap_intervals,
     class_scores,
     confusion_matrix,
     log_loss,
     mean_interval,
     most_confused,
+    score_intervals,
     top_k_accuracy,
     wilson_interval,
 )
@@ -138,9 +139,9 @@ def answers(seed: int, number: int, right: float) -> tuple[np.ndarray, np.ndarra
     return labels, np.where(rng.random(number) < right, labels, rng.integers(0, 3, number))
 
 
-def test_bootstrap_intervals_hold_the_estimate_and_come_out_the_same_again() -> None:
+def test_score_intervals_hold_the_estimate_and_come_out_the_same_again() -> None:
     confusion = confusion_matrix(*answers(0, 200, 0.8), 3)
-    found = bootstrap_intervals(confusion, resamples=200)
+    found = score_intervals(confusion, draws=200)
     rows = class_scores(confusion)
     for kind, row in averages(rows).items():
         for name in ("precision", "recall", "f1"):
@@ -149,7 +150,7 @@ def test_bootstrap_intervals_hold_the_estimate_and_come_out_the_same_again() -> 
             assert high - low < 0.25
     for row, (low, high) in zip(rows, found.f1, strict=True):
         assert low < row.f1 < high
-    assert found == bootstrap_intervals(confusion, resamples=200)
+    assert found == score_intervals(confusion, draws=200)
 
 
 def test_bootstrap_by_the_matrix_agrees_with_a_bootstrap_of_the_examples() -> None:
@@ -162,7 +163,7 @@ def test_bootstrap_by_the_matrix_agrees_with_a_bootstrap_of_the_examples() -> No
         macro.append(averages(rows)["macro"].f1)
         weighted.append(averages(rows)["weighted"].precision)
         first.append(rows[0].f1)
-    found = bootstrap_intervals(confusion_matrix(labels, predicted, 3))
+    found = score_intervals(confusion_matrix(labels, predicted, 3))
     for values, pair in (
         (macro, found.averages["macro_f1"]),
         (weighted, found.averages["weighted_precision"]),
@@ -175,16 +176,44 @@ def test_class_without_an_example_or_answer_does_not_count_in_the_bootstrap() ->
     small = confusion_matrix(*answers(3, 100, 0.7), 3)
     large = np.zeros((5, 5), dtype=np.int64)
     large[:3, :3] = small
-    assert bootstrap_intervals(large).averages == bootstrap_intervals(small).averages
+    assert score_intervals(large).averages == score_intervals(small).averages
 
 
-def test_model_without_an_error_has_intervals_of_no_width() -> None:
-    found = bootstrap_intervals(np.diag([20, 20, 20]), resamples=50)
-    assert set(found.averages.values()) == {(1.0, 1.0)}
-    assert found.f1 == [(1.0, 1.0)] * 3
+@pytest.mark.parametrize(("number", "lowest"), [(1, 0.9), (20, 0.965), (500, 0.9985)])
+def test_model_without_an_error_is_not_certain_to_have_none(number: int, lowest: float) -> None:
+    found = score_intervals(np.diag([number] * 3))
+    for low, high in [*found.averages.values(), *found.f1]:
+        assert (low < lowest, high) == (True, 1)
+    for low, _ in found.f1:
+        assert low < wilson_interval(number, number)[0] + 0.1 + 0.2 / number
 
 
-@pytest.mark.parametrize("number", [40, 1000, 5300])
+def test_class_without_an_example_has_no_interval() -> None:
+    found = score_intervals(np.array([[5, 1, 0], [2, 6, 0], [0, 0, 0]]))
+    assert found.f1[2] is None
+    assert None not in found.f1[:2]
+
+
+def test_intervals_of_many_classes_are_the_same_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    confusion = np.random.default_rng(0).integers(0, 3, (60, 60))
+    whole = score_intervals(confusion, draws=400).averages["macro_f1"]
+    monkeypatch.setattr(classification, "MOST_CELLS", 100_000)
+    assert score_intervals(confusion, draws=400).averages["macro_f1"] == pytest.approx(whole, abs=0.003)
+
+
+def test_intervals_of_few_examples_of_a_good_model_cover_the_truth() -> None:
+    """Where a bootstrap has no width in one sample of five."""
+    rng = np.random.default_rng(3)
+    hits = []
+    for _ in range(800):
+        labels = rng.integers(0, 10, 60)
+        answers_ = np.where(rng.random(60) < 0.97, labels, (labels + rng.integers(1, 10, 60)) % 10)
+        low, high = score_intervals(confusion_matrix(labels, answers_, 10), draws=200).averages["macro_recall"]
+        hits.append(low <= 0.97 <= high)
+    assert coverage(hits) >= 0.93
+
+
+@pytest.mark.parametrize("number", [40, 499, 999, 1499, 5300])
 def test_interval_of_a_mean_is_as_wide_as_the_normal_one(number: int) -> None:
     values = np.random.default_rng(0).exponential(2.0, number)
     low, high = mean_interval(values)
@@ -206,7 +235,7 @@ def test_wilson_intervals_cover_the_truth_in_93_to_97_of_100_samples() -> None:
         assert 0.93 <= coverage(hits) <= 0.97, number
 
 
-def test_bootstrap_intervals_cover_the_truth_in_93_to_97_of_100_samples() -> None:
+def test_score_intervals_cover_the_truth_in_93_to_97_of_100_samples() -> None:
     rng = np.random.default_rng(1)
     truth = np.array([[30, 5, 2, 1], [6, 20, 4, 0], [3, 4, 12, 1], [1, 2, 1, 8]]) / 100
     rows = class_scores(np.round(truth * 1e9).astype(np.int64))
@@ -214,7 +243,7 @@ def test_bootstrap_intervals_cover_the_truth_in_93_to_97_of_100_samples() -> Non
     hits: dict[str, list[bool]] = {}
     for _ in range(1200):
         drawn = rng.multinomial(800, truth.reshape(-1)).reshape(4, 4)
-        found = bootstrap_intervals(drawn, resamples=300, seed=int(rng.integers(1 << 30)))
+        found = score_intervals(drawn, draws=300, seed=int(rng.integers(1 << 30)))
         for name, (low, high) in found.averages.items():
             kind, _, score = name.partition("_")
             hits.setdefault(name, []).append(low <= getattr(expected[kind], score) <= high)

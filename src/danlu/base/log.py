@@ -31,7 +31,9 @@ def display_width(text: str) -> int:
 
 
 def pad(text: str, width: int) -> str:
-    """The text with blanks up to `width` columns."""
+    """The text with blanks up to `width` columns, cut where it is longer."""
+    while display_width(text) > width:
+        text = text[:-2] + "…"
     return text + " " * (width - display_width(text))
 
 

@@ -19,6 +19,18 @@ from danlu.base.registry import nearest_names
 
 FORMAT = 1
 LATEST = "latest"
+OF_AN_EVALUATION = (
+    "accuracy",
+    "intervals",
+    "averages",
+    "per_class",
+    "confusion",
+    "calibration",
+    "rejection",
+    "examples",
+    "part_looks",
+    "part_runs",
+)
 _NAME = re.compile(r"[^\W_][\w.-]{0,99}")
 
 
@@ -131,6 +143,13 @@ class Run:
         before = self.status() if self.status_file.exists() else {"format": FORMAT}
         write_json(self.status_file, {**before, **values})
 
+    def forget_evaluation(self) -> None:
+        """Remove what was said of weights that change now."""
+        for path in (self.evaluation_file, self.answers_file("test"), self.gallery_file, self.explanations_file):
+            path.unlink(missing_ok=True)
+        self.report_file.unlink(missing_ok=True)
+        self.update(test=None)
+
     def model(self) -> dict[str, Any]:
         """`model.json`: kind, classes, architecture and preprocessing."""
         if not self.model_file.exists():
@@ -147,12 +166,21 @@ class Run:
         return _read_json(self.gate_file) if self.gate_file.exists() else None
 
     def evaluation(self) -> dict[str, Any] | None:
-        """`evaluation.json`; None for a run that was not evaluated."""
-        return _read_json(self.evaluation_file) if self.evaluation_file.exists() else None
+        """`evaluation.json`; None for a run that was not evaluated. Raises `ModelError` when it is damaged."""
+        if not self.evaluation_file.exists():
+            return None
+        hint = f"`danlu evaluate {self}` writes it anew"
+        values = _read_json(self.evaluation_file, hint=hint)
+        missing = [key for key in OF_AN_EVALUATION if key not in values]
+        if missing:
+            raise ModelError(f"`{self.evaluation_file}` is damaged: it has no {missing[0]!r}", hint=hint)
+        return values
 
     def gallery(self) -> list[dict[str, Any]]:
         """The examples of `gallery.json`; none for a run that was not evaluated."""
-        return list(_read_json(self.gallery_file)["examples"]) if self.gallery_file.exists() else []
+        if not self.gallery_file.exists():
+            return []
+        return list(_read_json(self.gallery_file, hint=f"`danlu evaluate {self}` writes it anew").get("examples", []))
 
     def explanations(self) -> dict[str, Any] | None:
         """`explanations.json`: what explains the examples of the gallery; None where it was not asked for."""
@@ -308,12 +336,12 @@ def splits_folder() -> Path:
     return runs_folder() / ".splits"
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path, *, hint: str | None = None) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         found = int(values["format"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"`{path}` is damaged or missing: {error}") from error
+        raise ModelError(f"`{path}` is damaged or missing: {error}", hint=hint) from error
     if found > FORMAT:
         raise ModelError(f"`{path}` has format {found}, this danlu reads up to {FORMAT}", hint="install a newer danlu")
     return dict(values)

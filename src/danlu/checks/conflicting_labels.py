@@ -16,8 +16,5 @@ def look(evidence: DataEvidence) -> Finding | None:
         "warning",
         f"{counted(len(groups), 'content has', 'contents have')} different labels ({counted(count, 'example')})",
         "give each content one label, or remove it",
-        tuple(
-            Case(tuple(evidence.keys[i] for i in group), " ≠ ".join(evidence.name(i) for i in group))
-            for group in groups
-        ),
+        tuple(Case(tuple(evidence.keys[i] for i in group), evidence.names(group, "≠")) for group in groups),
     )

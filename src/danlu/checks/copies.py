@@ -25,8 +25,5 @@ def look(evidence: DataEvidence) -> Finding | None:
         f"{counted(extra, 'example repeats', 'examples repeat')} another one of the same part exactly"
         f" ({counted(len(groups), 'content')})",
         "equal examples weigh more than others; remove the repetitions unless they are meant",
-        tuple(
-            Case(tuple(evidence.keys[i] for i in group), " = ".join(evidence.name(i) for i in group))
-            for group in groups
-        ),
+        tuple(Case(tuple(evidence.keys[i] for i in group), evidence.names(group, "=")) for group in groups),
     )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from danlu.checks.finding import Case
+
+MOST_NAMED = 4
 
 
 @dataclass(frozen=True)
@@ -14,10 +17,11 @@ class DataEvidence:
     """Facts of (examples,) examples in one order.
 
     `labels`: int64 indices into `classes`. `parts`: the part of each example. `stated`: the parts the data itself
-    states; the others were drawn. `copies`: equal numbers for equal content. `near_pairs`: (pairs, 2) int64 indices
-    of examples that are nearly equal, equal ones not among them. `unusual`: examples unlike the others, each with the
-    reason. `unreadable`: examples that are in none of these arrays. `label_probabilities`: (examples, classes) from
-    models that have not seen the example, or None.
+    states; the others were drawn. `expected`: the parts that should have examples. `copies`: equal numbers for equal
+    content. `near_pairs`: (pairs, 2) int64 indices of examples that are nearly equal, equal ones not among them.
+    `unusual`: examples unlike the others, each with the reason. `unreadable`: examples that are in none of these
+    arrays. `label_probabilities`: (examples, classes) from models that have not seen the example, NaN where none could
+    be made, or None. `suspects`: the examples whose label these contradict, the least believable first.
     """
 
     kind: str
@@ -26,6 +30,7 @@ class DataEvidence:
     labels: np.ndarray
     parts: np.ndarray
     stated: frozenset[str] = frozenset()
+    expected: tuple[str, ...] = ()
     copies: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     near_pairs: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.int64))
     unusual: tuple[tuple[int, str], ...] = ()
@@ -52,3 +57,10 @@ class DataEvidence:
     def name(self, index: int) -> str:
         """How a case is told: its part and class."""
         return f"{self.parts[index]} · {self.classes[self.labels[index]]}"
+
+    def names(self, indices: np.ndarray, sign: str) -> str:
+        """Several examples of one case, with a sign between them; many are counted by part and class."""
+        names = [self.name(index) for index in indices.tolist()]
+        if len(names) > MOST_NAMED:
+            names = [f"{count:,} × {name}" for name, count in Counter(names).most_common()]
+        return f" {sign} ".join(names)

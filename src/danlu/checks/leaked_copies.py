@@ -18,9 +18,7 @@ def look(evidence: DataEvidence) -> Finding | None:
     if not groups:
         return None
     worst, told = leaked_shares(evidence, np.concatenate(groups))
-    cases = tuple(
-        Case(tuple(evidence.keys[i] for i in group), " = ".join(evidence.name(i) for i in group)) for group in groups
-    )
+    cases = tuple(Case(tuple(evidence.keys[i] for i in group), evidence.names(group, "=")) for group in groups)
     return Finding(
         "leaked_copies",
         "error" if worst >= TOLERATED_SHARE else "warning",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from danlu.checks.evidence import DataEvidence
 from danlu.checks.finding import Case, Finding, counted
 
@@ -12,7 +14,8 @@ def look(evidence: DataEvidence) -> Finding | None:
     if probabilities is None or not len(evidence.suspects):
         return None
     answers = probabilities.argmax(1)
-    accuracy = float((answers == evidence.labels).mean())
+    judged = np.isfinite(probabilities).all(1)
+    accuracy = float((answers == evidence.labels)[judged].mean())
     cases = tuple(
         Case(
             (evidence.keys[i],),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from danlu.evaluation.evaluate import Evaluation
 
 SHOWN = 5
+MOST_CLASSES, LONGEST_NAME = 40, 40
 
 
 @click.command()
@@ -23,18 +24,17 @@ SHOWN = 5
 @click.option("--data", help="Score these labelled examples instead of the run's test part.")
 @click.option(
     "--max-error",
-    type=float,
     metavar="SHARE",
-    help="From now on answer `unknown` where needed to keep this share of wrong answers, such as 0.02.",
+    help="From now on answer `unknown` where needed to keep to this share of wrong answers, such as 2%; `off` ends it.",
 )
 @click.option("--explain", is_flag=True, help="Show in the report where the model looked (needs the extra `explain`).")
 @click.option("--json", "as_json", is_flag=True, help="Everything as JSON on stdout.")
-def command(run: str, data: str | None, max_error: float | None, explain: bool, as_json: bool) -> None:
+def command(run: str, data: str | None, max_error: str | None, explain: bool, as_json: bool) -> None:
     """Score RUN on its untouched test part and write its report.html.
 
     \b
     danlu evaluate runs/latest
-    danlu evaluate runs/latest --max-error 0.02
+    danlu evaluate runs/latest --max-error 2%
     danlu evaluate runs/latest --data more-photos/ --json
     """
     suit_process_to_training()
@@ -43,7 +43,11 @@ def command(run: str, data: str | None, max_error: float | None, explain: bool, 
 
     if data is not None and explain:
         raise ConfigError("`--explain` is about the run's own report", hint="leave `--data` or `--explain` out")
-    evaluation = evaluate(run, data, max_error=max_error)
+    if max_error is not None:
+        from danlu.evaluation.evaluate import choose_max_error
+
+        choose_max_error(run, _share_of(max_error))
+    evaluation = evaluate(run, data)
     if as_json:
         click.echo(json.dumps(evaluation.to_json(), ensure_ascii=False))
     else:
@@ -56,6 +60,22 @@ def command(run: str, data: str | None, max_error: float | None, explain: bool, 
         log.say(f"report: {report(run)}")
 
 
+def _share_of(text: str) -> float | None:
+    """A share as people write it.
+
+    >>> _share_of("2%"), _share_of("0.02"), _share_of("off")
+    (0.02, 0.02, None)
+    """
+    if text.strip().lower() == "off":
+        return None
+    try:
+        return float(text.strip().removesuffix("%")) / (100 if text.strip().endswith("%") else 1)
+    except ValueError:
+        raise ConfigError(
+            f"`--max-error {text}` is no share of wrong answers", hint="such as 0.02 or 2%; `off` answers always"
+        ) from None
+
+
 def print_evaluation(evaluation: Evaluation, *, to_stdout: bool = False) -> None:
     """The numbers a person reads first."""
     tell = click.echo if to_stdout else log.say
@@ -64,15 +84,22 @@ def print_evaluation(evaluation: Evaluation, *, to_stdout: bool = False) -> None
         f"{evaluation.data}: accuracy {evaluation.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%},"
         f" {evaluation.examples:,} examples), log loss {evaluation.log_loss:.4f}"
     )
-    width = max(display_width(name) for name in (*evaluation.classes, "weighted mean"))
+    width = min(LONGEST_NAME, max(display_width(name) for name in (*evaluation.classes, "weighted mean")))
     tell(f"  {pad('class', width)}   precision   recall       F1   examples")
-    for name, row in evaluation.per_class.items():
+    rows = list(evaluation.per_class.items())
+    if len(rows) > MOST_CLASSES:
+        rows = sorted(rows, key=lambda item: (not item[1]["support"], item[1]["f1"]))[:MOST_CLASSES]
+    for name, row in rows:
         tell(_row(name, width, row, f"{row['support']:>8,.0f}"))
+    if len(rows) < len(evaluation.per_class):
+        tell(f"  the {len(rows)} of the lowest F1 of {len(evaluation.per_class):,} classes; --json has all")
     for kind, row in evaluation.averages.items():
         interval = evaluation.intervals.get(f"{kind}_f1")
         tell(_row(f"{kind} mean", width, row, f"   F1 {interval[0]:.2%} to {interval[1]:.2%}" if interval else ""))
     for k, share in evaluation.top_k.items():
         tell(f"  among the {k} most probable: {share:.2%}")
+    for note in evaluation.notes:
+        tell(f"  note: {note}")
     if chosen := evaluation.rejection.get("chosen"):
         left_out = evaluation.examples - chosen["answered"]
         wrong = "" if chosen["error"] is None else f"; of those answered {chosen['error']:.2%} are wrong"
@@ -83,4 +110,6 @@ def print_evaluation(evaluation: Evaluation, *, to_stdout: bool = False) -> None
 
 
 def _row(name: str, width: int, row: dict[str, float], end: str) -> str:
+    if row.get("support") == 0:
+        return f"  {pad(name, width)}   {'-':>9}  {'-':>7}  {'-':>7}   {end}".rstrip()
     return f"  {pad(name, width)}   {row['precision']:9.2%}  {row['recall']:7.2%}  {row['f1']:7.2%}   {end}".rstrip()

@@ -20,6 +20,7 @@ from danlu.data.near_texts import near_text_pairs
 from danlu.data.outliers import unusual_images, unusual_texts
 from danlu.data.prepare import PreparedData
 from danlu.data.split import DROPPED
+from danlu.sources.examples import PARTS
 
 if TYPE_CHECKING:
     from danlu.base.settings import DataSettings
@@ -61,7 +62,8 @@ def _examples_in_parts(prepared: PreparedData, settings: DataSettings) -> tuple[
         keys=tuple(examples.keys[i] for i in used),
         labels=examples.labels[used],
         parts=parts[used],
-        stated=frozenset(part for part in examples.parts if part),
+        stated=(stated := frozenset(part for part in examples.parts if part)),
+        expected=tuple(part for part, share in zip(PARTS, settings.split, strict=True) if share > 0 or part in stated),
         copies=np.arange(len(used)),
         unreadable=tuple(Case((problem.key,), problem.reason) for problem in examples.problems),
         skips_unreadable=settings.unreadable == "skip",

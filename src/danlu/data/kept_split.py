@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from danlu.base.files import append_text
+from danlu.base.files import append_text, write_text
 from danlu.base.runs import splits_folder
 from danlu.data.split import ManifestRow, read_manifest, write_manifest
 
@@ -34,14 +34,24 @@ def keep_split(data: str | Path, settings: DataSettings, manifest: Sequence[Mani
 def count_look(rows: Sequence[ManifestRow], run: str) -> tuple[int, int]:
     """Note that a run was scored on these examples; how often they have been looked at so far, and for how many runs.
 
-    Whoever chooses among models by looking again and again fits them to these examples.
+    A look at other examples counts when at least half of these were among them. Whoever chooses among models by looking
+    again and again fits them to the examples.
     """
-    digest = hashlib.sha256("\n".join(sorted(row.sha256 for row in rows)).encode()).hexdigest()[:12]
-    path = splits_folder() / f"looks-{digest}.txt"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    append_text(path, f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {run}\n")
-    looks = [line.partition(" ")[2] for line in path.read_text(encoding="utf-8").splitlines() if line]
-    return len(looks), len(set(looks))
+    contents = {row.sha256 for row in rows}
+    digest = hashlib.sha256("\n".join(sorted(contents)).encode()).hexdigest()[:12]
+    home = splits_folder()
+    home.mkdir(parents=True, exist_ok=True)
+    examples = home / f"looked-at-{digest}.txt"
+    if not examples.exists():
+        write_text(examples, "\n".join(sorted(contents)) + "\n")
+    append_text(home / f"looks-{digest}.txt", f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {run}\n")
+    runs: list[str] = []
+    for path in home.glob("looked-at-*.txt"):
+        seen = set(path.read_text(encoding="utf-8").split())
+        looks = home / path.name.replace("looked-at-", "looks-")
+        if looks.exists() and len(seen & contents) >= len(contents) / 2:
+            runs += [line.partition(" ")[2] for line in looks.read_text(encoding="utf-8").splitlines() if line]
+    return len(runs), len(set(runs))
 
 
 def short_name(data: str | Path) -> str:
@@ -54,6 +64,14 @@ def short_name(data: str | Path) -> str:
     name = path.resolve().name if path.exists() else str(data)
     stem = Path(name).stem if path.is_file() else name
     return "".join(sign if sign.isalnum() or sign in "-_." else "-" for sign in stem)[:40].strip(".-") or "data"
+
+
+def own_folder_name(data: str | Path) -> str:
+    """A folder name for one place alone: two files of one name in different folders have different ones."""
+    if not Path(data).exists():
+        return short_name(data)
+    place = str(Path(data).resolve())
+    return f"{short_name(data)}-{hashlib.sha256(place.encode('utf-8', 'surrogateescape')).hexdigest()[:6]}"
 
 
 def _split_file(data: str | Path, settings: DataSettings) -> Path:

@@ -20,7 +20,7 @@ NEAR = 0.95
 FLATTEST = 2.0
 SAMPLE = 20_000
 PRIOR_WEIGHT = 256
-CHUNK = 4096
+CHUNK_BYTES = 4_000_000  # of uint8 pixels, four times as much as float32
 ORDERS = 16
 WINDOW = 8
 BIT_SLACK = 0.2
@@ -49,11 +49,12 @@ def near_image_pairs(thumbnails: np.ndarray) -> np.ndarray:
 def grey_thumbnails(pixels: Any) -> np.ndarray:
     """(N, channels, height, width) uint8 pixels → (N, 256) float32, the mean brightness of 16 × 16 areas."""
     out = np.empty((len(pixels), SIDE * SIDE), dtype=np.float32)
-    for start in range(0, len(pixels), CHUNK):
-        chunk = pixels[start : start + CHUNK].astype(np.float32)
+    at_once = max(1, CHUNK_BYTES // max(1, pixels[:1].nbytes)) if len(pixels) else 1
+    for start in range(0, len(pixels), at_once):
+        chunk = pixels[start : start + at_once].astype(np.float32)
         grey = np.tensordot(chunk, LUMINANCE, (1, 0)) if chunk.shape[1] == 3 else chunk[:, 0]
         rows, columns = _areas(grey.shape[1]), _areas(grey.shape[2])
-        out[start : start + CHUNK] = (rows @ (grey @ columns.T)).reshape(len(grey), -1)
+        out[start : start + at_once] = (rows @ (grey @ columns.T)).reshape(len(grey), -1)
     return out
 
 

@@ -1,6 +1,6 @@
 """Pairs of nearly equal texts: other punctuation, case or width of signs, a few changed words. Linear in their number.
 
-Texts are compared by their letters and digits alone. Equal ones are near; of the others those whose sets of three
+Texts are compared by their letters, digits and emoji. Equal ones are near; of the others those whose sets of three
 signs in a row have a Jaccard similarity of 0.8 or more. Candidates come from MinHash signatures in bands (Broder, 1997,
 doi:10.1109/SEQUEN.1997.666900).
 """
@@ -14,6 +14,7 @@ import numpy as np
 
 from danlu.inputs.texts import clean_text
 
+COUNTED_MARKS = ("Mn", "Mc", "So")  # vowel signs of Indian scripts, and emoji, which can turn a meaning round
 SIGNS_IN_A_ROW = 3
 SHORTEST = 10
 NEAR = 0.8
@@ -54,7 +55,10 @@ def letters_and_digits(text: str) -> str:
     >>> letters_and_digits("ＧＯＯＤ， 很 好!")
     'good很好'
     """
-    return "".join(filter(str.isalnum, unicodedata.normalize("NFKC", clean_text(text)).casefold()))
+    plain = unicodedata.normalize("NFKC", clean_text(text)).casefold()
+    if plain.isascii():
+        return "".join(filter(str.isalnum, plain))
+    return "".join(sign for sign in plain if sign.isalnum() or unicodedata.category(sign) in COUNTED_MARKS)
 
 
 def _similar(texts: Sequence[str]) -> np.ndarray:

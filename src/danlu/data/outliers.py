@@ -10,7 +10,6 @@ import numpy as np
 from danlu.data.near_images import FLATTEST
 
 FAR = 6.0
-MOST = 100
 # The median absolute deviation of a normal distribution, so that distances count in standard deviations.
 NORMAL_MAD = 0.6745
 LONG_ENOUGH = 20
@@ -21,8 +20,7 @@ OTHER_SCRIPT = 0.05
 def unusual_images(thumbnails: np.ndarray) -> list[tuple[int, str]]:
     """(index, reason) of blank pictures and of those far from the others in brightness or contrast, farthest first.
 
-    `thumbnails`: (N, 256) grey values of 0 to 255. Far is six robust standard deviations from the median, for at most
-    100 pictures.
+    `thumbnails`: (N, 256) grey values of 0 to 255. Far is six robust standard deviations from the median.
 
     >>> pictures = np.random.default_rng(0).normal(128, 40, (200, 256)); pictures[5] = 7
     >>> unusual_images(pictures)[0]
@@ -32,7 +30,7 @@ def unusual_images(thumbnails: np.ndarray) -> list[tuple[int, str]]:
     blank = np.flatnonzero(contrast < FLATTEST)
     told = [(int(i), f"blank: every part has a brightness of {brightness[i]:.0f}") for i in blank]
     far = _far({"brightness": brightness, "contrast": contrast}, least_spread=3.0)
-    return (told + [row for row in far if contrast[row[0]] >= FLATTEST])[:MOST]
+    return told + [row for row in far if contrast[row[0]] >= FLATTEST]
 
 
 def unusual_texts(texts: Sequence[str]) -> list[tuple[int, str]]:
@@ -55,7 +53,7 @@ def unusual_texts(texts: Sequence[str]) -> list[tuple[int, str]]:
     lengths = np.array([len(text) for text in texts], dtype=np.float64)
     named = {index for index, _ in told}
     far = _far({"length in signs": lengths}, least_spread=0.2, logarithmic=True)
-    return (told + [row for row in far if row[0] not in named])[:MOST]
+    return told + [row for row in far if row[0] not in named]
 
 
 def _far(measures: dict[str, np.ndarray], *, least_spread: float, logarithmic: bool = False) -> list[tuple[int, str]]:
@@ -71,7 +69,10 @@ def _far(measures: dict[str, np.ndarray], *, least_spread: float, logarithmic: b
             (-float(distance[i]), int(i), f"{name} {values[i]:,.0f} (95 % lie from {low:,.0f} to {high:,.0f})")
             for i in np.flatnonzero(distance > FAR)
         ]
-    return [(index, reason) for _, index, reason in sorted(found)]
+    farthest: dict[int, str] = {}
+    for _, index, reason in sorted(found):
+        farthest.setdefault(index, reason)
+    return list(farthest.items())
 
 
 def _main_script(text: str) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 
 from danlu.base.config import read_config
-from danlu.base.errors import DataError
+from danlu.base.errors import DataError, ModelError
 from danlu.base.runs import Run
 from danlu.data.split import ManifestRow, read_manifest
 from danlu.sources.examples import Examples
@@ -17,10 +19,22 @@ def own_part(run: Run, part: str) -> tuple[Examples, list[ManifestRow]]:
 
     Raises `DataError` when there are none or some are gone. Their content is not compared: whoever decodes them does.
     """
+    status = run.status()
     rows = [row for row in read_manifest(run.manifest_file) if row.part == part]
+    expected = status.get("parts", {}).get(part, 0)
+    if len(rows) != expected:
+        raise ModelError(
+            f"`{run.manifest_file}` has {len(rows):,} {part} examples, the run had {expected:,}: it is damaged",
+            hint="put back the file as the run wrote it",
+        )
     if not rows:
         raise DataError(f"`{run}` has no {part} part", hint=f"`danlu evaluate {run} --data DATA` scores other examples")
-    data = run.status()["data"]
+    data = status["data"]
+    if os.path.isabs(data) and not os.path.exists(data):
+        raise DataError(
+            f"the data of `{run}` is gone: `{data}`",
+            hint=f"put it back, or `danlu evaluate {run} --data DATA` scores other examples",
+        )
     examples = read_examples(data, read_config(run.config_file).settings.data)
     place = {key: index for index, key in enumerate(examples.keys)}
     missing = [row.key for row in rows if row.key not in place]

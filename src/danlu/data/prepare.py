@@ -121,6 +121,7 @@ def _prepare_images(
     kept = examples.select(decoded.kept, decoded.problems)
     _require_some(data, kept)
     split = _split(kept, decoded.hashes, settings, earlier)
+    _require_train(data, split)
     parts = {part: Part(decoded.take(i), kept.labels[i], i) for part in PARTS if len(i := split.indices(part))}
     mean, std = _mean_and_std(parts["train"].inputs, recipe.channels)
     recipe = replace(recipe, mean=mean, std=std)
@@ -139,6 +140,7 @@ def _prepare_texts(
     hashes = tuple(map(_text_hash, texts))
     _require_some(data, kept)
     split = _split(kept, hashes, settings, earlier)
+    _require_train(data, split)
     train = split.indices("train")
     recipe, choices = _text_recipe([texts[i] for i in train], settings)
     ids = recipe.token_ids(texts)
@@ -233,6 +235,14 @@ def _require_some(data: str | Path, examples: Examples) -> None:
         first = examples.problems[0]
         told = f"none of the {len(examples.problems):,} examples in `{data}` can be read"
         raise DataError(f"{told}, first: `{first.key}` ({first.reason})")
+
+
+def _require_train(data: str | Path, split: Split) -> None:
+    if not len(split.indices("train")):
+        raise DataError(
+            f"no train example is left of `{data}`",
+            hint="all of them stand in a later part too (`data.leaks=drop`), or the known ones are gone: add examples",
+        )
 
 
 def _split(examples: Examples, hashes: Sequence[str], settings: DataSettings, earlier: Sequence[ManifestRow]) -> Split:

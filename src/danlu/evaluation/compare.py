@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from danlu.base import log
-from danlu.base.errors import ConfigError
+from danlu.base.errors import ConfigError, ModelError
 from danlu.base.extras import require_extra
 from danlu.base.runs import Run, comparisons_folder, find_run
 from danlu.data.split import read_manifest
@@ -44,11 +45,15 @@ class Pair:
     p_value: float
     better: str | None
 
+    @property
+    def adjusted(self) -> str:
+        return " after Holm" if self.p_value != self.difference.p_value else ""
+
     def sentence(self) -> str:
         low, high = self.difference.interval
         told = (
             f"difference {100 * self.difference.accuracy:+.2f} points, 95 % interval {100 * low:+.2f} to"
-            f" {100 * high:+.2f}, McNemar p = {self.p_value:.2g}"
+            f" {100 * high:+.2f}, McNemar p = {self.p_value:.2g}{self.adjusted}"
         )
         if self.better is None:
             return f"no difference shown between {self.first} and {self.second} ({told})"
@@ -81,11 +86,16 @@ def compare(places: Sequence[Run | str | Path], *, page: str | Path | None = Non
     'a'
     """
     require_extra("train", "a comparison")
-    runs = [place if isinstance(place, Run) else find_run(place) for place in places]
-    if len({run.folder.resolve() for run in runs}) < 2:
+    found = [place if isinstance(place, Run) else find_run(place) for place in places]
+    runs = list({run.folder.resolve(): run for run in found}.values())
+    if len(runs) < 2:
         raise ConfigError("a comparison needs two different runs", hint="`danlu runs` shows all runs")
-    answers = [_right_by_example(run) for run in runs]
+    names = [run.name for run in runs]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"two of these runs have the same name: {', '.join(names)}", hint="rename a run's folder")
+    answers = [_answers_by_example(run) for run in runs]
     shared = sorted(set(answers[0]).intersection(*answers[1:]))
+    _require_same_labels(runs, shared, answers)
     if not shared:
         raise ConfigError(
             "these runs share no test example", hint="only runs on the same data, with the same split, can be compared"
@@ -95,13 +105,14 @@ def compare(places: Sequence[Run | str | Path], *, page: str | Path | None = Non
         for run, own in zip(runs, answers, strict=True)
         if len(own) > len(shared)
     ]
+    whole = not notes
     right = {
-        run.name: np.array([own[example] for example in shared], dtype=bool)
+        run.name: np.array([truth == answer for truth, answer in map(own.__getitem__, shared)], dtype=bool)
         for run, own in zip(runs, answers, strict=True)
     }
     comparison = Comparison(
         examples=len(shared),
-        runs=tuple(_compared(run, right[run.name]) for run in runs),
+        runs=tuple(_compared(run, right[run.name], whole=whole) for run in runs),
         pairs=_pairs(right),
         notes=tuple(notes),
         page=Path(page) if page is not None else _page_of(runs),
@@ -110,25 +121,47 @@ def compare(places: Sequence[Run | str | Path], *, page: str | Path | None = Non
     return comparison
 
 
-def _right_by_example(run: Run) -> dict[tuple[str, str], bool]:
-    """(key, content hash) of each test example → whether the run's answer was right."""
-    if not run.answers_file("test").exists():
+def _answers_by_example(run: Run) -> dict[tuple[str, str], tuple[str, str]]:
+    """(key, content hash) of each test example → its label, and the run's answer."""
+    evaluation = run.evaluation()
+    if evaluation is None or not run.answers_file("test").exists():
         raise ConfigError(f"`{run}` is not evaluated", hint=f"`danlu evaluate {run}`")
-    hashes = {row.key: row.sha256 for row in read_manifest(run.manifest_file) if row.part == "test"}
     answers = Answers.read(run.answers_file("test"))
-    return {(key, hashes[key]): bool(right) for key, right in zip(answers.keys, answers.right, strict=True)}
+    hashes = {row.key: row.sha256 for row in read_manifest(run.manifest_file) if row.part == "test"}
+    if len(answers) != evaluation["examples"] or not set(answers.keys) <= set(hashes):
+        raise ModelError(
+            f"`{run.answers_file('test')}` does not hold the {evaluation['examples']:,} answers of the evaluation",
+            hint=f"`danlu evaluate {run}` writes it anew",
+        )
+    return {
+        (key, hashes[key]): (truth, answer)
+        for key, truth, answer in zip(answers.keys, answers.truth, answers.answer, strict=True)
+    }
 
 
-def _compared(run: Run, right: np.ndarray) -> Compared:
+def _require_same_labels(
+    runs: Sequence[Run], shared: Sequence[tuple[str, str]], answers: Sequence[dict[tuple[str, str], tuple[str, str]]]
+) -> None:
+    other = [example for example in shared if len({own[example][0] for own in answers}) > 1]
+    if other:
+        raise ConfigError(
+            f"{len(other):,} of the {len(shared):,} shared test examples have other labels in one run than in another,"
+            f" first: `{other[0][0]}`",
+            hint=f"the labels were changed between these runs: train `{runs[0]}` again with the labels as they are now",
+        )
+
+
+def _compared(run: Run, right: np.ndarray, *, whole: bool) -> Compared:
+    """Macro F1 and log loss are those of the evaluation, so they are given where all its examples are compared."""
     status = run.status()
-    test = status.get("test", {})
+    test = status.get("test") or {}
     return Compared(
         name=run.name,
         model=status.get("model", "?"),
         accuracy=float(right.mean()),
         accuracy_interval=wilson_interval(int(right.sum()), len(right)),
-        macro_f1=test.get("macro_f1"),
-        log_loss=test.get("log_loss"),
+        macro_f1=test.get("macro_f1") if whole else None,
+        log_loss=test.get("log_loss") if whole else None,
         epochs=len(run.history()),
         seconds=status.get("seconds", 0.0),
     )
@@ -151,8 +184,11 @@ def _better(first: str, second: str, difference: Difference, p_value: float) -> 
 
 
 def _page_of(runs: Sequence[Run]) -> Path:
-    more = f"-and-{len(runs) - 2}-more" if len(runs) > 2 else ""
-    return comparisons_folder() / f"{runs[0].name[:60]}--{runs[1].name[:60]}{more}.html"
+    names = "--".join(run.name[:40] for run in runs[:2])
+    if len(runs) > 2:
+        digest = hashlib.sha256("\n".join(run.name for run in runs).encode()).hexdigest()[:6]
+        names += f"-and-{len(runs) - 2}-more-{digest}"
+    return comparisons_folder() / f"{names}.html"
 
 
 def _write_page(comparison: Comparison, runs: Sequence[Run]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,15 @@ from danlu.base.config import read_config
 from danlu.base.errors import ConfigError, DataError
 from danlu.base.files import write_json
 from danlu.base.runs import Run, find_run
-from danlu.base.settings import DataSettings
+from danlu.checks.finding import counted, listed
 from danlu.data.kept_split import count_look
 from danlu.data.own_part import own_part
 from danlu.data.prepare import Part, check_unreadable, encode_examples
-from danlu.data.split import ManifestRow
+from danlu.data.split import HASH_LETTERS, ManifestRow, read_manifest
 from danlu.evaluation.gallery import write_gallery
 from danlu.prediction.answers import Answers
 from danlu.prediction.predictor import NOT_CALIBRATED, Predictor, load
-from danlu.prediction.rejection import with_threshold
+from danlu.prediction.rejection import NEVER, with_threshold
 from danlu.scores import calibration as calibrated
 from danlu.scores import classification as scores
 from danlu.scores.calibration import Calibration
@@ -74,7 +75,7 @@ class Scored:
     keys: tuple[str, ...]
     calibration: Calibration = NOT_CALIBRATED
 
-    @property
+    @cached_property
     def probabilities(self) -> np.ndarray:
         return self.calibration.apply(self.plain)
 
@@ -89,16 +90,18 @@ def evaluate(place: Run | str | Path, data: str | Path | None = None, *, max_err
     """
     run = place if isinstance(place, Run) else find_run(place)
     if max_error is not None:
-        _choose_threshold(run, max_error)
+        choose_max_error(run, max_error)
     predictor = load(run)
     notes: list[str] = []
     if data is not None:
-        examples, part = _other_data(data, predictor, notes)
+        examples, part = _other_data(run, data, predictor, notes)
         scored = _scored(predictor, part, examples)
         return score(scored, data=str(data), notes=tuple(notes))
     examples, rows, part = _own_test_part(run, predictor, notes)
     if run.calibration() is None:
-        notes.append("this run has no calibration: its training ended before one was fitted")
+        notes.append("`calibration.json` is missing: confidences are as the model gives them")
+    if read_config(run.config_file).settings.data.group_column:
+        notes.append("examples of one group are not independent: the intervals are narrower than they should be")
     return score_part(run, predictor, OwnPart(examples, tuple(rows), part), tuple(notes))
 
 
@@ -114,6 +117,9 @@ class OwnPart:
 def score_part(run: Run, predictor: Predictor, own: OwnPart, notes: tuple[str, ...] = ()) -> Evaluation:
     """Ask the model about a run's own test part, score its answers and write all that `evaluate` writes."""
     scored = _scored(predictor, own.part, own.examples)
+    untested = [name for i, name in enumerate(predictor.classes) if not (own.part.labels == i).any()]
+    if untested:
+        notes = (*notes, f"{counted(len(untested), 'class has', 'classes have')} no test example: {listed(untested)}")
     evaluation = score(scored, data="test part", notes=notes, rates=_thresholds(run))
     _write(run, evaluation, scored, own)
     return evaluation
@@ -124,6 +130,8 @@ def score(
 ) -> Evaluation:
     """All metrics of answers. `rates`: error rate → the confidence that promises it, to be tried on these examples."""
     probabilities, labels, classes = scored.probabilities, scored.labels, scored.classes
+    if not len(labels):
+        raise DataError(f"no example of {data or 'the data'} can be read: there is nothing to score")
     predicted_labels = probabilities.argmax(1)
     confusion = scores.confusion_matrix(labels, predicted_labels, len(classes))
     rows = scores.class_scores(confusion)
@@ -131,7 +139,7 @@ def score(
     right = int(correct.sum())
     own = probabilities[np.arange(len(labels)), labels]
     hardest = np.argsort(own, kind="stable")[:HARDEST]
-    bootstrapped = scores.bootstrap_intervals(confusion)
+    drawn = scores.score_intervals(confusion)
     top_k = {k: scores.top_k_accuracy(probabilities, labels, k) for k in (2, 3, 5) if k < len(classes)}
     accuracy_interval = scores.wilson_interval(right, len(labels))
     return Evaluation(
@@ -150,10 +158,10 @@ def score(
                 f"top_{k}": scores.wilson_interval(round(share * len(labels)), len(labels))
                 for k, share in top_k.items()
             },
-            **bootstrapped.averages,
+            **drawn.averages,
         },
         per_class={
-            name: {**asdict(row), **_class_intervals(row, confusion[i, i], bootstrapped.f1[i])}
+            name: {**asdict(row), **_class_intervals(row, confusion[i, i], drawn.f1[i])}
             for i, (name, row) in enumerate(zip(classes, rows, strict=True))
         },
         confusion=confusion.tolist(),
@@ -190,6 +198,7 @@ def _calibration(scored: Scored, probabilities: np.ndarray, correct: np.ndarray)
     return {
         "temperature": scored.calibration.temperature,
         "fitted_on": scored.calibration.examples,
+        "by_chance": calibrated.chance_calibration_error(probabilities.max(1)),
         "before": side(scored.plain),
         "after": side(probabilities),
     }
@@ -201,7 +210,7 @@ def _rejection(
     """The risk–coverage curve, and the chosen and some other thresholds, all tried on these answers."""
 
     def tried(max_error: float | None, threshold: float | None) -> dict[str, Any]:
-        given = confidence >= (1.1 if threshold is None else threshold)
+        given = confidence >= (NEVER if threshold is None else threshold)
         wrong = int((~correct[given]).sum())
         return {
             "max_error": max_error,
@@ -220,18 +229,25 @@ def _rejection(
     }
 
 
-def _class_intervals(row: scores.ClassScores, right: int, f1: tuple[float, float]) -> dict[str, Any]:
+def _class_intervals(row: scores.ClassScores, right: int, f1: tuple[float, float] | None) -> dict[str, Any]:
+    """None where a score has no examples to be measured on."""
     return {
-        "precision_interval": scores.wilson_interval(int(right), row.answered),
-        "recall_interval": scores.wilson_interval(int(right), row.support),
-        "f1_interval": f1,
+        "precision_interval": scores.wilson_interval(int(right), row.answered) if row.answered else None,
+        "recall_interval": scores.wilson_interval(int(right), row.support) if row.support else None,
+        "f1_interval": f1 if row.support else None,
     }
 
 
-def _choose_threshold(run: Run, max_error: float) -> None:
-    """Write the threshold for an error rate into the run's calibration."""
-    if not 0 < max_error < 1:
-        raise ConfigError(f"`max_error` is a share between 0 and 1, got {max_error}")
+def choose_max_error(place: Run | str | Path, max_error: float | None) -> None:
+    """Write the threshold for an error rate into a run's calibration; None makes it answer always again.
+
+    Raises `ConfigError` for what is no share, and for a run that is not calibrated.
+    """
+    run = place if isinstance(place, Run) else find_run(place)
+    if max_error is not None and not 0 < max_error < 1:
+        raise ConfigError(
+            f"`max_error` is a share above 0 and below 1, got {max_error:g}", hint="0.05 for 5 % of wrong answers"
+        )
     saved = run.calibration()
     if saved is None:
         raise ConfigError(f"`{run}` has no calibration, from which a threshold is chosen", hint="train it to its end")
@@ -294,12 +310,20 @@ def _own_test_part(run: Run, predictor: Predictor, notes: list[str]) -> tuple[Ex
             f"{len(changed):,} test examples of `{data}` have changed since training, first: `{changed[0]}`",
             hint=f"`danlu evaluate {run} --data {data}` scores the data as it is now",
         )
+    relabelled = [rows[i].key for i in kept if chosen.classes[chosen.labels[i]] != rows[i].label]
+    if relabelled:
+        raise DataError(
+            f"{len(relabelled):,} test examples of `{data}` have other labels than at training,"
+            f" first: `{relabelled[0]}`",
+            hint="train again with the labels as they are now",
+        )
     labels = index_labels([rows[i].label for i in kept], predictor.classes)
     return chosen.select(kept), rows, Part(encoded.part.inputs, labels, kept)
 
 
-def _other_data(data: str | Path, predictor: Predictor, notes: list[str]) -> tuple[Examples, Part]:
-    settings = DataSettings()  # type: ignore[call-arg]
+def _other_data(run: Run, data: str | Path, predictor: Predictor, notes: list[str]) -> tuple[Examples, Part]:
+    """Other labelled examples, read as the run's own; those the run was trained on are counted."""
+    settings = read_config(run.config_file).settings.data.model_copy(update={"source": "auto"})
     examples = read_examples(data, settings)
     if examples.kind != predictor.kind:
         raise DataError(f"`{data}` holds {examples.kind}, the model reads {predictor.kind}")
@@ -314,7 +338,15 @@ def _other_data(data: str | Path, predictor: Predictor, notes: list[str]) -> tup
         notes.append(f"only the test part of `{data}`")
     encoded = encode_examples(examples, predictor.recipe)
     part = encoded.part
-    notes += check_unreadable(data, examples.problems + encoded.problems, len(examples), settings)
+    total = len(examples) + len(examples.problems)
+    notes += check_unreadable(data, examples.problems + encoded.problems, total, settings)
+    seen = {row.sha256 for row in read_manifest(run.manifest_file) if row.part in ("train", "validation")}
+    known = sum(digest[:HASH_LETTERS] in seen for digest in encoded.hashes)
+    if known:
+        notes.append(
+            f"{known:,} of these {len(encoded.hashes):,} examples were in the run's train or validation part:"
+            " the figures are too good"
+        )
     for note in (*examples.notes, *notes):
         log.say(f"  {note}")
     names = [examples.classes[label] for label in part.labels]

@@ -19,7 +19,8 @@ from danlu.base.registry import nearest_names
 from danlu.base.runs import Run, find_run
 from danlu.inputs.images import ImageRecipe, normalize
 from danlu.inputs.texts import TextRecipe, clean_text
-from danlu.prediction.predictor import UNKNOWN, Predictor, load, name_of
+from danlu.prediction.answers import UNKNOWN
+from danlu.prediction.predictor import Predictor, load, name_of
 
 if TYPE_CHECKING:
     from torch import nn

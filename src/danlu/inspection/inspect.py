@@ -12,14 +12,14 @@ import numpy as np
 
 from danlu.base import log
 from danlu.base.config import read_config
-from danlu.base.errors import MachineError
+from danlu.base.errors import DataError, MachineError
 from danlu.base.extras import require_extra
 from danlu.base.files import write_json
 from danlu.base.runs import inspections_folder
 from danlu.checks.finding import Finding
 from danlu.data.explore import describe
 from danlu.data.gate import gather_evidence, run_checks
-from danlu.data.kept_split import earlier_split, short_name
+from danlu.data.kept_split import earlier_split, own_folder_name
 from danlu.data.prepare import PreparedData, prepare
 from danlu.inputs.shown import shown
 
@@ -80,10 +80,14 @@ def inspect(
         from danlu.inspection.suspects import find_suspects
 
         log.say("labels: training models that each leave out a part of the examples")
-        probabilities, suspects = find_suspects(prepared, checked.training.seed)
-        evidence = replace(evidence, label_probabilities=probabilities, suspects=suspects)
+        try:
+            probabilities, suspects = find_suspects(prepared, checked.training.seed)
+            evidence = replace(evidence, label_probabilities=probabilities, suspects=suspects)
+        except DataError as error:  # the other findings are told all the same
+            log.warn(f"labels were not looked at: {error.message}")
+            labels = False
     findings = run_checks(evidence)
-    home = Path(folder) if folder is not None else inspections_folder() / short_name(data)
+    home = Path(folder) if folder is not None else inspections_folder() / own_folder_name(data)
     _make(home)
     inspection = Inspection(str(data), describe(prepared), findings, home / "inspection.html")
     write_json(home / "inspection.json", inspection.to_json())

@@ -14,6 +14,7 @@ from torch.nn import functional
 from danlu.base import log
 from danlu.base.config import read_config
 from danlu.base.errors import DataError
+from danlu.checks.finding import counted, listed
 from danlu.data.augment import Augmentation
 from danlu.data.batches import ImageBatches
 from danlu.data.prepare import Part, PreparedData
@@ -31,6 +32,7 @@ SIDES_BETWEEN = (8, 32)
 EARLY_SHARE = 0.71  # of the side, in the first third of the epochs
 SMALLEST_EARLY_SIDE = 12
 CHUNK = 500
+STATISTICS_FROM = 5000
 RECIPE = {
     "optimizer": "muon",
     "learning_rate": 0.07,
@@ -46,45 +48,60 @@ def find_suspects(prepared: PreparedData, seed: int = 0) -> tuple[np.ndarray, np
     """((examples, classes) probabilities, indices of suspect examples, the least believable label first).
 
     Over the examples that are in a part, in the order of the data. Each row of probabilities comes from a model
-    trained without that example; suspect is a label of a probability below 0.2 that another class beats, ranked by that
-    probability (Northcutt et al., 2021, arXiv:1911.00068, as cleanlab has it). Raises `DataError` where a class has
-    fewer examples than there are folds.
+    trained without that example and its copies; suspect is a label of a probability below 0.2 that another class beats,
+    ranked by that probability (Northcutt et al., 2021, arXiv:1911.00068, as cleanlab has it). Classes with fewer
+    different examples than there are folds are left out, which is said, and their rows are NaN. Raises `DataError`
+    where fewer than two classes remain.
     """
     from cleanlab.filter import find_label_issues
 
     used = np.sort(np.concatenate([part.indices for part in prepared.parts.values()]))
     labels = prepared.examples.labels[used]
-    folds = _folds(labels, prepared.classes, seed)
+    number = 3 if len(labels) >= MANY else 5
+    contents = np.unique([prepared.manifest[i].sha256 for i in used], return_inverse=True)[1]
+    kept = np.flatnonzero(np.isin(labels, _large_classes(labels, contents, prepared.classes, number)))
+    present, own = np.unique(labels[kept], return_inverse=True)
+    folds = _folds(own, contents[kept], number, seed)
     if prepared.kind == "images":
-        found = _of_images(_small_pixels(prepared, used), labels, folds, seed)
+        found = _of_images(_small_pixels(prepared, used[kept]), own, folds, seed)
     else:
-        found = _of_texts([str(prepared.examples.items[i]) for i in used], labels, folds)
-    present = np.unique(labels)
-    probabilities = np.zeros((len(labels), len(prepared.classes)))
-    probabilities[:, present] = found
+        found = _of_texts([str(prepared.examples.items[i]) for i in used[kept]], own, folds)
     ranked = find_label_issues(
-        np.searchsorted(present, labels),
-        found,
-        filter_by="predicted_neq_given",
-        return_indices_ranked_by="self_confidence",
-        n_jobs=1,
+        own, found, filter_by="predicted_neq_given", return_indices_ranked_by="self_confidence", n_jobs=1
     )
     suspects = np.asarray(ranked, dtype=np.int64)
-    return probabilities, suspects[probabilities[suspects, labels[suspects]] < DOUBTFUL]
+    suspects = suspects[found[suspects, own[suspects]] < DOUBTFUL]
+    probabilities = np.full((len(labels), len(prepared.classes)), np.nan)
+    probabilities[kept] = 0
+    probabilities[np.ix_(kept, present)] = found
+    return probabilities, kept[suspects]
 
 
-def _folds(labels: np.ndarray, classes: tuple[str, ...], seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    from sklearn.model_selection import StratifiedKFold
-
-    number = 3 if len(labels) >= MANY else 5
-    counts = np.bincount(labels, minlength=len(classes))
+def _large_classes(labels: np.ndarray, contents: np.ndarray, classes: tuple[str, ...], number: int) -> np.ndarray:
+    """The classes with at least `number` different examples."""
+    different = np.unique(np.stack([labels, contents], axis=1), axis=0)[:, 0]
+    counts = np.bincount(different, minlength=len(classes))
+    large = np.flatnonzero(counts >= number)
     small = [classes[i] for i in np.flatnonzero((counts > 0) & (counts < number))]
-    if small:
+    if len(large) < 2:
         raise DataError(
-            f"`{small[0]}` has fewer than {number} examples: its labels cannot be cross-validated",
-            hint="inspect without `--labels`, or merge classes this small",
+            f"fewer than two classes have {number} different examples: no label can be cross-validated",
+            hint="inspect without `--labels`",
         )
-    return list(StratifiedKFold(number, shuffle=True, random_state=seed).split(labels, labels))
+    if small:
+        told = counted(len(small), "class has", "classes have")
+        log.warn(f"{told} fewer than {number} different examples, whose labels are not looked at: {listed(small)}")
+    return large
+
+
+def _folds(labels: np.ndarray, contents: np.ndarray, number: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Stratified, with equal contents in one fold: a copy of an example would teach a model its label."""
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    if len(np.unique(contents)) == len(contents):
+        return list(StratifiedKFold(number, shuffle=True, random_state=seed).split(labels, labels))
+    grouped = StratifiedGroupKFold(number, shuffle=True, random_state=seed)
+    return list(grouped.split(labels, labels, contents))
 
 
 def _of_texts(texts: list[str], labels: np.ndarray, folds: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
@@ -104,19 +121,19 @@ def _of_texts(texts: list[str], labels: np.ndarray, folds: list[tuple[np.ndarray
 def _of_images(
     pixels: np.ndarray, labels: np.ndarray, folds: list[tuple[np.ndarray, np.ndarray]], seed: int
 ) -> np.ndarray:
-    present, numbers = np.unique(labels, return_inverse=True)
+    num_classes = int(labels.max()) + 1
     count, channels, height, width = pixels.shape
-    scaled = pixels.transpose(1, 0, 2, 3).reshape(channels, -1)
-    mean = tuple((scaled.mean(1) / 255).tolist())
-    std = tuple((scaled.std(1) / 255 + 1e-3).tolist())
+    sample = pixels[:: max(1, count // STATISTICS_FROM)].astype(np.float32) / 255
+    mean = tuple(sample.mean((0, 2, 3)).tolist())
+    std = tuple((sample.std((0, 2, 3)) + 1e-3).tolist())
     recipe = ImageRecipe(height, width, channels, mean=mean, std=std)
-    found = np.zeros((count, len(present)))
+    found = np.zeros((count, num_classes))
     low, high = EPOCHS_BETWEEN
     epochs = max(low, min(high, round(VISITS / (count * (len(folds) - 1)))))
     for number, (seen, unseen) in enumerate(folds):
         log.say(f"  model {number + 1} of {len(folds)}: {len(seen):,} images, {epochs} epochs")
-        part = Part(pixels[seen], numbers[seen].astype(np.int64), np.arange(len(seen)))
-        model = _trained(part, recipe, len(present), epochs, seed + number)
+        part = Part(pixels[seen], labels[seen].astype(np.int64), np.arange(len(seen)))
+        model = _trained(part, recipe, num_classes, epochs, seed + number)
         found[unseen] = _answers(model, pixels[unseen], recipe)
     return found
 
@@ -127,7 +144,7 @@ def _small_pixels(prepared: PreparedData, used: np.ndarray) -> np.ndarray:
     first = next(iter(prepared.parts.values())).inputs[:1]
     smallest, largest = SIDES_BETWEEN
     size = tuple(max(smallest, min(largest, side)) for side in first.shape[2:])
-    place = np.empty(len(prepared.examples), dtype=np.int64)
+    place = np.full(len(prepared.examples), -1)
     place[used] = np.arange(len(used))
     out = np.empty((len(used), first.shape[1], *size), dtype=np.uint8)
     for part in prepared.parts.values():
@@ -136,7 +153,8 @@ def _small_pixels(prepared: PreparedData, used: np.ndarray) -> np.ndarray:
             if chunk.shape[2:] != size:
                 images = torch.from_numpy(chunk)
                 chunk = functional.interpolate(images, size, mode="bilinear", antialias=True).numpy()
-            out[place[part.indices[start : start + CHUNK]]] = chunk
+            places = place[part.indices[start : start + CHUNK]]
+            out[places[places >= 0]] = chunk[places >= 0]
     return out
 
 

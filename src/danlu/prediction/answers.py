@@ -14,6 +14,7 @@ import numpy as np
 from danlu.base.errors import ModelError
 from danlu.base.files import write_text
 
+UNKNOWN = "unknown"
 HEADER = ["key", "truth", "answer", "confidence", "probability_of_truth"]
 
 

@@ -16,10 +16,10 @@ from danlu.base.extras import require_extra
 from danlu.base.runs import Run, find_run
 from danlu.inputs.images import ImageRecipe, decode_image, fit_pixels, normalize, read_file
 from danlu.inputs.texts import TextRecipe, pad_rows
+from danlu.prediction.answers import UNKNOWN
 from danlu.scores.calibration import Calibration
 
 BATCH = 256
-UNKNOWN = "unknown"
 NOT_CALIBRATED = Calibration()
 
 

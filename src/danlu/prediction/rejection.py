@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from danlu.base import log
-from danlu.prediction.answers import Answers
+from danlu.base.errors import ConfigError
+from danlu.prediction.answers import UNKNOWN, Answers
 from danlu.scores.calibration import SURE, Calibration, choose_threshold, examples_needed
 
 NEVER = 1.1  # no confidence reaches it
@@ -18,15 +19,21 @@ def with_threshold(calibration: Calibration, answers: Answers, max_error: float 
     """
     if max_error is None:
         return replace(calibration, threshold=None, max_error=None)
+    if UNKNOWN in answers.truth:
+        raise ConfigError(
+            f"a class is called `{UNKNOWN}`, which is also the answer below the threshold", hint="rename the class"
+        )
     right = answers.right
     threshold = choose_threshold(answers.confidence, right, max_error)
-    promise = f"at most {max_error:.2%} of the answers wrong (sure to {SURE:.0%})"
+    promise = f"at most {max_error:.2%} wrong answers (sure to {SURE:.0%})"
     if threshold is None:
-        needed = examples_needed(max_error)
-        why = f"even its surest answers are wrong too often, or too few: at least {needed:,} validation examples help"
-        log.warn(f"no threshold promises {promise}: {why}; every answer will be `unknown`")
+        needed = f"{examples_needed(max_error):,} right answers to validation examples and no wrong one would do"
+        log.warn(
+            f"no threshold promises {promise}: even the surest answers are wrong too often, or too few ({needed});"
+            " every answer will be `unknown`"
+        )
         return replace(calibration, threshold=NEVER, max_error=max_error)
     answered = float((answers.confidence >= threshold).mean())
-    log.say(f"rejection: below a confidence of {threshold:.4f} the answer is `unknown`, so that {promise}")
+    log.say(f"rejection: below a confidence of {threshold:.4f} the answer is `unknown`, which promises {promise}")
     log.say(f"  {answered:.1%} of the validation examples are answered")
     return replace(calibration, threshold=threshold, max_error=max_error)

@@ -97,7 +97,8 @@ def as_svg(figure: Figure, name: str) -> str:
     text = out.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", text)
+    own = rf"\g<1>{name}-"
+    text = re.sub("<[^>]*>", lambda tag: re.sub(r'(\bid="|url\(#|href="#)', own, tag[0]), text)
     # The width in points would keep a phone from shrinking the chart; the view box has the shape.
     return re.sub(
         r'<svg ([^>]*?)height="[^"]*"([^>]*?)width="([\d.]+)pt"', r'<svg \1\2style="width:\3pt"', text, count=1
@@ -143,13 +144,16 @@ def confusion(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure
     shares = table / np.maximum(table.sum(1, keepdims=True), 1)
     number = len(classes)
     side = min(6.4, max(2.4, 0.34 * number))
-    names = [clean_label(name) for name in classes]
+    names = [clean_label(name, 24) for name in classes]
     margin = LABEL_INCHES * max(map(display_width, names)) + 0.35 if number <= NAMED_CLASSES else 0.5
     figure = Figure(figsize=(side + margin + 0.1, side + margin + 0.1))
     width, height = figure.get_size_inches()
     axes = figure.add_axes((margin / width, margin / height, side / width, side / height))
     axes.grid(False)
-    axes.pcolormesh(shares, cmap="Blues", vmin=0, vmax=1, edgecolors="white", linewidth=0.5 if number <= 60 else 0)
+    if number <= NAMED_CLASSES:
+        axes.pcolormesh(shares, cmap="Blues", vmin=0, vmax=1, edgecolors="white", linewidth=0.5)
+    else:  # a picture: as many shapes would be megabytes
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, extent=(0, number, number, 0), interpolation="nearest")
     axes.set_ylim(number, 0)
     if number <= NAMED_CLASSES:
         size = 8 if number <= 30 else 5

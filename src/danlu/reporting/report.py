@@ -50,7 +50,7 @@ def report(place: Run | str | Path, *, png: bool = False) -> Path:
         run.report_file,
         "report",
         run=run.name,
-        status={"stop_reason": None, "notes": [], "started": "?", **status},
+        status={"stop_reason": None, "notes": [], "started": "?", **status, "data": _place(status)},
         evaluation=evaluation,
         verdicts=_verdicts(status, evaluation, gate, history),
         scores=_scores(evaluation) if evaluation else [],
@@ -82,7 +82,7 @@ def _verdicts(
     if status.get("state") != "finished":
         told.append(("error", f"the training did not finish: {status.get('stop_reason') or status.get('state')}"))
     if gate is None:
-        told.append(("warning", "the data was not checked before training"))
+        told.append(("warning", "there is no record of a data gate (`gate.json` is missing)"))
     elif gate["gate"] == "off":
         told.append(("error", "the data gate was off: the test part may hold what the model was trained on"))
     else:
@@ -90,6 +90,9 @@ def _verdicts(
         told += [("warning", f"data, {found['check'].replace('_', ' ')}: {found['message']}") for found in warnings]
         if not warnings:
             told.append(("good", "the data gate found neither errors nor warnings"))
+    if len(history) < status.get("epochs_done", 0):
+        lost = f"`history.jsonl` has {len(history):,} of {status['epochs_done']:,} epochs: its end is lost"
+        told.append(("warning", lost))
     if evaluation is None:
         return told
     looks, runs = evaluation["part_looks"], evaluation["part_runs"]
@@ -97,8 +100,17 @@ def _verdicts(
     chance = "" if looks <= LOOKS_LIMIT else ": whoever chose among the runs by it fitted them to it"
     told.append(("good" if looks <= LOOKS_LIMIT else "warning", f"this test part has been looked at {times}{chance}"))
     error = evaluation["calibration"]["after"]["expected_calibration_error"]
-    sentence = f"its confidence is off by {error:.1%} on average"
-    told.append(("good" if error <= CALIBRATION_LIMIT else "warning", sentence))
+    chance = evaluation["calibration"]["by_chance"]
+    sentence = (
+        f"its confidence is off by {error:.1%} on average; a right one would be off by up to {chance:.1%} by chance"
+    )
+    told.append(("good" if error <= max(chance, CALIBRATION_LIMIT) else "warning", sentence))
+    if untested := [name for name, row in evaluation["per_class"].items() if not row["support"]]:
+        told.append(("warning", f"{len(untested):,} classes have no test example, first: {untested[0]}"))
+    if chosen := evaluation["rejection"]["chosen"]:
+        left = evaluation["examples"] - chosen["answered"]
+        sentence = f"it answers `unknown` to {left:,} of {evaluation['examples']:,} test examples"
+        told.append(("good" if chosen["answered"] else "error", sentence))
     weak = [(row["recall"], name) for name, row in evaluation["per_class"].items() if row["support"]]
     recall, name = min(weak)
     sentence = f"the weakest class is {name}: {recall:.1%} of its examples are recognised"
@@ -108,7 +120,7 @@ def _verdicts(
         low, high = evaluation["accuracy_interval"]
         seen = kept["validation_accuracy"]
         fits = low - 0.02 <= seen <= high + 0.02
-        end = "as expected" if fits else "the parts differ, or one is small"
+        end = "within the interval of the test accuracy" if fits else "the parts differ, or one is small"
         told.append(("good" if fits else "warning", f"validation accuracy was {seen:.2%}: {end}"))
     return told
 
@@ -132,7 +144,7 @@ def _per_class(evaluation: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """In the order of the classes while they are few; else the weakest first, at most 100."""
     rows = list(evaluation["per_class"].items())
     if len(rows) > SORTED_FROM:
-        rows.sort(key=lambda row: row[1]["f1"])
+        rows.sort(key=lambda row: (not row[1]["support"], row[1]["f1"]))
     return rows[:SHOWN_CLASSES]
 
 
@@ -200,6 +212,11 @@ def _shortened(gate: dict[str, Any] | None, status: Mapping[str, Any]) -> dict[s
         {**row, "cases": row["cases"][:SHOWN_CASES], "texts": status.get("kind") == "texts"} for row in gate["findings"]
     ]
     return {**gate, "findings": found}
+
+
+def _place(status: Mapping[str, Any]) -> str:
+    """The last part of the data's path: a report is passed on, and whose folders it lay in is nobody's business."""
+    return Path(str(status.get("data", "?"))).name
 
 
 def _environment(facts: Mapping[str, Any] | None) -> str:

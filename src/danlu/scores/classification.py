@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 Z95 = 1.959963984540054
+MOST_CELLS = 4_000_000  # drawn numbers in memory at a time
+MOST_NUMBERS, FEWEST_DRAWS = 20_000_000, 200  # with hundreds of classes fewer draws do
 
 
 @dataclass(frozen=True)
@@ -97,64 +100,102 @@ def wilson_interval(right: int, total: int, z: float = Z95) -> tuple[float, floa
 
 @dataclass(frozen=True)
 class Intervals:
-    """95 % percentile intervals (low, high). `averages`: `macro_f1` and so on; `f1`: a row a class."""
+    """95 % intervals (low, high). `averages`: `macro_f1` and so on; `f1`: a class each, None where there is none."""
 
     averages: dict[str, tuple[float, float]]
-    f1: list[tuple[float, float]]
+    f1: list[tuple[float, float] | None]
 
 
-def bootstrap_intervals(confusion: np.ndarray, *, resamples: int = 1000, seed: int = 0) -> Intervals:
-    """Intervals of scores that are no plain shares (Efron, 1979).
+def score_intervals(confusion: np.ndarray, *, draws: int = 1000, seed: int = 0) -> Intervals:
+    """Intervals of scores that are no plain shares, by drawing matrices that could have given this one.
 
-    An example enters these scores only through its cell of the confusion matrix, so a resample of the examples is
-    one multinomial draw of the matrix.
+    A row of the matrix is drawn from the Dirichlet distribution of its counts, with a little more on its right answers
+    and on answers that did not occur, so that a model without an error is not certain to have none: half an example
+    each (Jeffreys' prior for right against wrong) for the scores of a class, and as much over all classes together for
+    their averages. An interval always holds the value measured.
     """
-    num_classes = len(confusion)
-    flat = confusion.reshape(-1)
-    used = np.flatnonzero(flat)
-    truth, answer = used // num_classes, used % num_classes
+    rows = class_scores(confusion)
+    measured = averages(rows)
+    used = (confusion.sum(1) + confusion.sum(0)) > 0
+    draws = min(draws, max(FEWEST_DRAWS, MOST_NUMBERS // max(1, int(np.count_nonzero(confusion)))))
     rng = np.random.default_rng(seed)
-    draws = rng.multinomial(flat.sum(), flat[used] / flat.sum(), size=resamples)
-    true, answered = _summed(draws, truth, num_classes), _summed(draws, answer, num_classes)
-    on_diagonal = np.flatnonzero(truth == answer)
-    right = np.zeros_like(true)
-    right[:, truth[on_diagonal]] = draws[:, on_diagonal]
-    scores = {
-        "precision": _share(right, answered),
-        "recall": _share(right, true),
-        "f1": _share(2 * right, true + answered),
-    }
-    used_classes = np.maximum((true + answered > 0).sum(1), 1)
-    averages: dict[str, tuple[float, float]] = {}
-    for name, values in scores.items():
-        averages[f"macro_{name}"] = _middle_95(values.sum(1) / used_classes)
-        averages[f"weighted_{name}"] = _middle_95((values * true).sum(1) / true.sum(1))
-    low, high = np.quantile(scores["f1"], [0.025, 0.975], axis=0)
-    return Intervals(averages, list(zip(low.tolist(), high.tolist(), strict=True)))
+    means: dict[str, list[np.ndarray]] = {}
+    for scores, shares in _drawn_scores(confusion, 0.5 / max(1, int((confusion.sum(1) > 0).sum())), draws, rng):
+        for name, values in scores.items():
+            means.setdefault(f"macro_{name}", []).append(values[:, used].mean(1))
+            means.setdefault(f"weighted_{name}", []).append((values * shares).sum(1))
+    found: dict[str, tuple[float, float]] = {}
+    for key, parts in means.items():
+        kind, _, name = key.partition("_")
+        found[key] = _middle_95(np.concatenate(parts), getattr(measured[kind], name))
+    f1 = np.concatenate([scores["f1"] for scores, _ in _drawn_scores(confusion, 0.5, draws, rng)])
+    return Intervals(found, [_middle_95(f1[:, i], row.f1) if used[i] else None for i, row in enumerate(rows)])
+
+
+def _drawn_scores(
+    confusion: np.ndarray, prior: float, draws: int, rng: np.random.Generator
+) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
+    """Precision, recall and F1 as (drawn, classes), and the (drawn, classes) shares of the classes, some at a time."""
+    number = len(confusion)
+    truth, answer = np.nonzero(confusion)
+    counts, on_diagonal = confusion[truth, answer], truth == answer
+    support = confusion.sum(1)
+    there, never = np.flatnonzero(support), np.flatnonzero((support > 0) & (np.diagonal(confusion) == 0))
+    used = (support + confusion.sum(0)) > 0
+    at_once = max(1, MOST_CELLS // (len(counts) + 3 * number))
+    for start in range(0, draws, at_once):
+        size = min(at_once, draws - start)
+        right, other, shares = (np.zeros((size, number)) for _ in range(3))
+        cells = rng.gamma(counts + prior * on_diagonal, size=(size, len(counts)))
+        right[:, truth[on_diagonal]] = cells[:, on_diagonal]
+        right[:, never] = rng.gamma(prior, size=(size, len(never)))
+        other[:, there] = rng.gamma(prior, size=(size, len(there)))
+        wrong = cells * ~on_diagonal
+        total = right + other + _summed(wrong, truth, number)
+        shares[:, there] = rng.gamma(support[there], size=(size, len(there)))
+        shares /= shares.sum(1, keepdims=True)
+        scale = np.divide(shares, total, out=np.zeros(shares.shape), where=total > 0)
+        right *= scale
+        spread = other * scale / max(1, used.sum() - 1)
+        answered = right + _summed(wrong * scale[:, truth], answer, number)
+        answered += (spread.sum(1, keepdims=True) - spread) * used
+        yield (
+            {
+                "precision": _share(right, answered),
+                "recall": _share(right, shares),
+                "f1": _share(2 * right, shares + answered),
+            },
+            shares,
+        )
 
 
 def mean_interval(values: np.ndarray, *, resamples: int = 1000, seed: int = 0) -> tuple[float, float]:
-    """95 % percentile interval of the mean of (examples,) values, such as losses.
+    """95 % percentile interval of the mean of (examples,) values, such as losses (bootstrap; Efron, 1979).
 
-    A resample is one multinomial draw of how often each value counts. Where more than 500 values differ, the
-    examples are first put into 500 groups of equal size in random order, whose means vary as the examples do.
+    A resample is one multinomial draw of how often each value counts. Where more than 500 values differ, the examples
+    are first put into 500 groups of equal size in random order, whose means vary as the examples do.
     """
     rng = np.random.default_rng(seed)
     groups = 500
     distinct, counts = np.unique(values, return_counts=True)
     if len(distinct) <= groups:
-        return _middle_95(rng.multinomial(len(values), counts / len(values), size=resamples) @ distinct / len(values))
+        draws = rng.multinomial(len(values), counts / len(values), size=resamples)
+        return _middle_95(draws @ distinct / len(values))
     kept = rng.permutation(values)[: len(values) // groups * groups]
     means = kept.reshape(groups, -1).mean(1)
     draws = rng.multinomial(groups, np.full(groups, 1 / groups), size=resamples)
-    return _middle_95(draws @ means / groups + (values.mean() - means.mean()))
+    # The values left over make the mean surer than the kept ones alone are.
+    deviations = (draws @ means / groups - means.mean()) * math.sqrt(len(kept) / len(values))
+    return _middle_95(values.mean() + deviations)
 
 
 def _summed(draws: np.ndarray, classes: np.ndarray, num_classes: int) -> np.ndarray:
     """(resamples, classes): the drawn cells added up by class."""
     order = np.argsort(classes, kind="stable")
     present, starts = np.unique(classes[order], return_index=True)
-    total = np.zeros((len(draws), num_classes), dtype=np.int64)
+    total = np.zeros((len(draws), num_classes))
+    if not len(classes):
+        return total
     total[:, present] = np.add.reduceat(draws[:, order], starts, axis=1)
     return total
 
@@ -165,9 +206,11 @@ def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return share
 
 
-def _middle_95(values: np.ndarray) -> tuple[float, float]:
+def _middle_95(values: np.ndarray, measured: float | None = None) -> tuple[float, float]:
     low, high = np.quantile(values, [0.025, 0.975])
-    return (float(low), float(high))
+    if measured is None:
+        return (float(low), float(high))
+    return (min(float(low), measured), max(float(high), measured))
 
 
 def most_confused(confusion: np.ndarray, count: int = 10) -> list[tuple[int, int, int]]:

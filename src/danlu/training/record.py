@@ -88,7 +88,8 @@ def _evaluation_told(evaluation: dict[str, Any]) -> list[str]:
     if evaluation["most_confused"]:
         pair = evaluation["most_confused"][0]
         told.append(f"most confused: {pair['truth']} taken for {pair['answer']}, {counted(pair['count'], 'time')}")
-    name, row = min(evaluation["per_class"].items(), key=lambda item: item[1]["f1"])
+    tested = {name: row for name, row in evaluation["per_class"].items() if row["support"]}
+    name, row = min(tested.items(), key=lambda item: item[1]["f1"])
     told.append(f"the weakest class is {name}: F1 {row['f1']:.2%}, recall {row['recall']:.2%}")
     before, after = (evaluation["calibration"][side]["expected_calibration_error"] for side in ("before", "after"))
     temperature = evaluation["calibration"]["temperature"]

@@ -69,7 +69,7 @@ def train(
         return _train_in(start, together)
 
 
-def resume(place: str | Path, *, inexact: bool = False, processes: int = 1) -> Run:
+def resume(place: str | Path | Run, *, inexact: bool = False, processes: int = 1) -> Run:
     """Go on with an interrupted run from its last checkpoint, with the settings and the split it started with.
 
     The result is the same bits as without the interruption. Where that cannot be, what differs is told and refused
@@ -77,8 +77,8 @@ def resume(place: str | Path, *, inexact: bool = False, processes: int = 1) -> R
     """
     together = _join("auto")
     if together.count > 1:
-        return _train_together(together, lambda: find_run(place), inexact=inexact)
-    run = find_run(place)
+        return _train_together(together, lambda: place if isinstance(place, Run) else find_run(place), inexact=inexact)
+    run = place if isinstance(place, Run) else find_run(place)
     _require_unfinished(run)
     if processes > 1:
         return launch(run, processes, inexact=inexact)
@@ -127,6 +127,7 @@ def _train_in(start: Start, together: Processes, *, inexact: bool = False) -> Ru
         return run
     point_latest(run)
     run.update(state="running", process=os.getpid())
+    run.forget_evaluation()
     write_record(run)
     try:
         with lost_peers_told() if together.count > 1 else nullcontext():
