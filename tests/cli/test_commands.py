@@ -193,6 +193,13 @@ def test_report_and_compare_write_pages(danlu: Cli, tmp_path: Path) -> None:
     assert (tmp_path / "c.html").exists()
 
 
+def test_empty_standard_input_is_told(danlu: Cli, tmp_path: Path) -> None:
+    assert danlu("train", write_reviews(tmp_path / "r.csv"), "training.epochs=1", "training.threads=1")[0] == 0
+    code, out, err = danlu("predict", "runs/latest", "-", stdin="")
+    assert (code, out) == (0, "")
+    assert "standard input held no line to answer" in err
+
+
 def test_wished_error_rate_makes_unknown_an_answer(danlu: Cli, tmp_path: Path) -> None:
     assert danlu("train", write_reviews(tmp_path / "r.csv"), *QUICK)[0] == 0
     assert danlu("predict", "runs/latest", "很好吃")[1].split("\t")[0] in ("0", "1")
@@ -233,6 +240,7 @@ def test_runs_are_a_markdown_table_on_request(danlu: Cli, tmp_path: Path) -> Non
     assert lines[0] == "| run | state | model | epochs | validation | test | 95 % interval | seconds | ended because |"
     assert lines[2].startswith("| a | finished | ngrams | 3 | ")
     assert lines[3].startswith("| b | failed | ngrams | ")
+    assert danlu("runs", "--markdown", "--json")[0] == 2
     assert "no longer numbers" in lines[3] or "not a number" in lines[3] or "nan" in lines[3].lower()
 
 

@@ -184,7 +184,8 @@ class Run:
 
     def explanations(self) -> dict[str, Any] | None:
         """`explanations.json`: what explains the examples of the gallery; None where it was not asked for."""
-        return _read_json(self.explanations_file) if self.explanations_file.exists() else None
+        hint = f"`danlu explain {self} --gallery` writes it anew"
+        return _read_json(self.explanations_file, hint=hint) if self.explanations_file.exists() else None
 
     def history(self) -> list[dict[str, Any]]:
         """One row an epoch; an unfinished last line is left out."""

@@ -6,6 +6,7 @@ import json
 
 import click
 
+from danlu.base import log
 from danlu.base.errors import ConfigError, DataError
 from danlu.base.machine import suit_process_to_training
 from danlu.cli.inputs import image_inputs, one_line, text_inputs
@@ -42,5 +43,7 @@ def command(model: str, inputs: tuple[str, ...], as_json: bool) -> None:
             click.echo(f"error\t-\t{one_line(answer.input)}: {answer.error}")
         else:
             click.echo(f"{answer.label}\t{answer.confidence:.2%}\t{one_line(answer.input)}")
+    if not total:
+        log.warn("standard input held no line to answer")
     if failed:
         raise DataError(f"{failed:,} of {total:,} inputs could not be read", hint="the lines marked `error` say why")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from danlu.base import log
-from danlu.base.errors import ModelError
+from danlu.base.errors import ConfigError, ModelError
 from danlu.base.log import display_width, pad
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ def command(as_json: bool, as_markdown: bool) -> None:
     """
     from danlu.base.runs import list_runs, runs_folder
 
+    if as_json and as_markdown:
+        raise ConfigError("`--json` and `--markdown` are two ways to show the same", hint="give one of them")
     runs = list_runs()
     if not runs:
         log.say(f"no runs below `{runs_folder()}` yet; `danlu train DATA` makes one")

@@ -173,7 +173,8 @@ def mean_interval(values: np.ndarray, *, resamples: int = 1000, seed: int = 0) -
     """95 % percentile interval of the mean of (examples,) values, such as losses (bootstrap; Efron, 1979).
 
     A resample is one multinomial draw of how often each value counts. Where more than 500 values differ, the examples
-    are first put into 500 groups of equal size in random order, whose means vary as the examples do.
+    are first put into 500 groups of equal size in random order, whose means vary as the examples do, and the groups
+    get exponential weights (Bayesian bootstrap; Rubin, 1981), which are drawn faster.
     """
     rng = np.random.default_rng(seed)
     groups = 500
@@ -183,9 +184,10 @@ def mean_interval(values: np.ndarray, *, resamples: int = 1000, seed: int = 0) -
         return _middle_95(draws @ distinct / len(values))
     kept = rng.permutation(values)[: len(values) // groups * groups]
     means = kept.reshape(groups, -1).mean(1)
-    draws = rng.multinomial(groups, np.full(groups, 1 / groups), size=resamples)
+    weights = rng.standard_exponential((resamples, groups))
+    weights /= weights.sum(1, keepdims=True)
     # The values left over make the mean surer than the kept ones alone are.
-    deviations = (draws @ means / groups - means.mean()) * math.sqrt(len(kept) / len(values))
+    deviations = (weights @ means - means.mean()) * math.sqrt(len(kept) / len(values))
     return _middle_95(values.mean() + deviations)
 
 
