@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from danlu.base.errors import DataError, UnreadableItem
+from danlu.checks import unreadable
 from danlu.data.decode import decode_examples, look_at_headers
 from danlu.data.split import ManifestRow, Split, manifest_rows, split_examples
 from danlu.inputs.images import ImageRecipe
@@ -103,12 +104,10 @@ def check_unreadable(data: str | Path, problems: Sequence[Problem], total: int, 
     """Stop at unreadable examples, or return the sentence that counts them when they are to be skipped."""
     if not problems:
         return []
-    first = ", ".join(f"`{problem.key}` ({problem.reason})" for problem in problems[:3])
-    more = f" and {len(problems) - 3:,} more" if len(problems) > 3 else ""
-    told = f"{len(problems):,} of {total:,} examples in `{data}` cannot be read: {first}{more}"
+    message = unreadable.told([(problem.key, problem.reason) for problem in problems], total, f" in `{data}`")
     if settings.unreadable == "stop":
-        raise DataError(told, hint="repair or remove them, or leave them out with `data.unreadable=skip`")
-    return [f"left out: {told}"]
+        raise DataError(message, hint=unreadable.ADVICE)
+    return [f"left out: {message}"]
 
 
 def _prepare_images(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from danlu.base.errors import DataError
-from danlu.base.files import write_text
+from danlu.base.files import write_csv
 from danlu.sources.examples import PARTS, Examples
 
 HEADER = ["key", "label", "part", "sha256"]
@@ -89,13 +88,7 @@ def split_examples(
 
 
 def write_manifest(path: Path, rows: Sequence[ManifestRow]) -> None:
-    out = io.StringIO()
-    # Python before 3.13 leaves a carriage return unquoted, and a file name may hold one.
-    odd = any("\r" in row.key + row.label for row in rows)
-    writer = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_ALL if odd else csv.QUOTE_MINIMAL)
-    writer.writerow(HEADER)
-    writer.writerows((row.key, row.label, row.part, row.sha256) for row in rows)
-    write_text(path, out.getvalue())
+    write_csv(path, HEADER, ((row.key, row.label, row.part, row.sha256) for row in rows))
 
 
 def read_manifest(path: Path) -> list[ManifestRow]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from danlu.base.errors import ModelError
-from danlu.base.files import write_text
+from danlu.base.files import write_csv
 
 UNKNOWN = "unknown"
 HEADER = ["key", "truth", "answer", "confidence", "probability_of_truth"]
@@ -50,13 +49,8 @@ class Answers:
         )
 
     def write(self, path: Path) -> None:
-        out = io.StringIO()
-        odd = any("\r" in text for row in (self.keys, self.truth) for text in row)
-        writer = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_ALL if odd else csv.QUOTE_MINIMAL)
-        writer.writerow(HEADER)
         numbers = (self.confidence.tolist(), self.probability_of_truth.tolist())
-        writer.writerows(zip(self.keys, self.truth, self.answer, *numbers, strict=True))
-        write_text(path, out.getvalue())
+        write_csv(path, HEADER, zip(self.keys, self.truth, self.answer, *numbers, strict=True))
 
     @classmethod
     def read(cls, path: Path) -> Answers:

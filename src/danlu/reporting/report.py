@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from danlu.base.config import read_origins
 from danlu.base.extras import require_extra
 from danlu.base.runs import Run, find_run
+from danlu.data.split import read_manifest
 
 SHOWN_CASES = 60
 SHOWN_CLASSES = 100
@@ -190,18 +192,14 @@ def _charts(
 
 def _counts_by_class(run: Run) -> tuple[dict[str, list[int]], list[str]] | None:
     """Examples of each class in each part, by the manifest."""
-    import csv
-
     if not run.manifest_file.exists():
         return None
-    table: dict[str, dict[str, int]] = {}
-    with open(run.manifest_file, encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            table.setdefault(row["part"], {}).setdefault(row["label"], 0)
-            table[row["part"]][row["label"]] += 1
+    table: dict[str, Counter[str]] = {}
+    for row in read_manifest(run.manifest_file):
+        table.setdefault(row.part, Counter())[row.label] += 1
     classes = list(run.model()["classes"])
     ordered = [part for part in ("train", "validation", "test", "dropped") if part in table]
-    return {part: [table[part].get(name, 0) for name in classes] for part in ordered}, classes
+    return {part: [table[part][name] for name in classes] for part in ordered}, classes
 
 
 def _shortened(gate: dict[str, Any] | None, status: Mapping[str, Any]) -> dict[str, Any] | None:

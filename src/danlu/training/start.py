@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,7 +12,7 @@ from typing import Any
 from danlu.base import log
 from danlu.base.config import Config, read_config
 from danlu.base.errors import ConfigError
-from danlu.base.files import write_json, write_text
+from danlu.base.files import write_csv, write_json, write_text
 from danlu.base.machine import environment
 from danlu.base.runs import Run, create_run
 from danlu.checks.finding import Finding, counted
@@ -171,10 +169,7 @@ def _write_start(run: Run, data: str | Path, config: Config, prepared: PreparedD
     write_manifest(run.manifest_file, prepared.manifest)
     keep_split(data, config.settings.data, prepared.manifest)
     if prepared.examples.problems:
-        out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerows([("key", "reason"), *((p.key, p.reason) for p in prepared.examples.problems)])
-        write_text(run.unreadable_file, out.getvalue())
+        write_csv(run.unreadable_file, ("key", "reason"), ((p.key, p.reason) for p in prepared.examples.problems))
     description = {
         "format": 1,
         "kind": prepared.kind,
