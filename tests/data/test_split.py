@@ -246,3 +246,44 @@ def test_damaged_manifest_is_a_data_error_that_names_the_file(content: bytes | N
 def test_manifest_that_cannot_be_written_is_a_machine_error() -> None:
     with pytest.raises(MachineError, match="cannot write `gone/manifest"):
         write_manifest(Path("gone/manifest.csv"), [])
+
+
+def pairs_of_neighbours(*firsts: int) -> np.ndarray:
+    return np.array([(first, first + 1) for first in firsts], dtype=np.int64)
+
+
+def test_nearly_equal_examples_are_in_one_part_also_through_others() -> None:
+    labels = ["a", "b"] * 40
+    pairs = pairs_of_neighbours(0, 1, 2, 10, 30, 31, 60)
+    for seed in range(20):
+        split = split_examples(examples(labels), hashes(*range(80)), seed=seed, near=lambda: pairs)
+        assert all(split.part_of[a] == split.part_of[b] for a, b in pairs)
+    assert split.near_pairs is pairs
+    assert "11 examples are nearly equal to others" in " ".join(split.notes)
+
+
+def test_example_near_to_one_of_an_earlier_run_goes_to_its_part() -> None:
+    before = split_examples(examples(["a", "b"] * 20), hashes(*range(40)))
+    earlier = manifest_rows(examples(["a", "b"] * 20), hashes(*range(40)), before)
+    pairs = np.array([(i, 40 + i) for i in range(40)])
+    after = split_examples(examples(["a", "b"] * 40), hashes(*range(80)), earlier=earlier, near=lambda: pairs)
+    assert after.part_of == before.part_of * 2
+
+
+def test_nearly_equal_examples_are_not_looked_for_where_nothing_is_drawn() -> None:
+    def never() -> np.ndarray:
+        raise AssertionError("looked for pairs")
+
+    data = examples(["a", "b"] * 20)
+    digests = hashes(*range(40))
+    earlier = manifest_rows(data, digests, split_examples(data, digests))
+    assert split_examples(data, digests, earlier=earlier, near=never).near_pairs is None
+    stated = examples(["a", "b"] * 3, parts=["train", "train", "validation", "validation", "test", "test"])
+    assert split_examples(stated, hashes(*range(6)), near=never).part_of == stated.parts
+
+
+def test_part_the_data_states_keeps_an_example_near_to_one_of_another() -> None:
+    parts = ["train"] * 40 + ["test"] * 10
+    data = examples(["a", "b"] * 25, parts=parts)
+    split = split_examples(data, hashes(*range(50)), near=lambda: np.array([(0, 45), (2, 45)]))
+    assert split.part_of[45] == "test" and split.part_of[0] == split.part_of[2] != "test"

@@ -38,3 +38,17 @@ def near_cases(evidence: DataEvidence, pairs: np.ndarray) -> tuple[Case, ...]:
 def _contradictions(evidence: DataEvidence, pairs: np.ndarray) -> str:
     count = int((evidence.labels[pairs[:, 0]] != evidence.labels[pairs[:, 1]]).sum())
     return f", {count:,} with different labels" if count else ""
+
+
+def connected(pairs: np.ndarray, number: int) -> np.ndarray:
+    """(number,) the group of each index, where (pairs, 2) indices connect two of one group.
+
+    >>> connected(np.array([[0, 2], [2, 3]]), 4).tolist()
+    [0, 1, 0, 0]
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    edges = coo_array((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(number, number))
+    groups: np.ndarray = connected_components(edges, directed=False)[1]
+    return groups

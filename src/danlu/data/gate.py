@@ -39,16 +39,30 @@ def gather_evidence(prepared: PreparedData, settings: DataSettings) -> DataEvide
         thumbnails = np.empty((len(prepared.examples), 256), dtype=np.float32)
         for part in prepared.parts.values():
             thumbnails[part.indices] = grey_thumbnails(part.inputs)
-        pairs, unusual = near_image_pairs(thumbnails[used]), unusual_images(thumbnails[used])
+        looks = thumbnails[used]
+        pairs, unusual = _known_pairs(prepared, used), unusual_images(looks)
+        pairs = near_image_pairs(looks) if pairs is None else pairs
     else:
         texts = [str(prepared.examples.items[i]) for i in used]
-        pairs, unusual = near_text_pairs(texts), unusual_texts(texts)
+        pairs, unusual = _known_pairs(prepared, used), unusual_texts(texts)
+        pairs = near_text_pairs(texts) if pairs is None else pairs
     return replace(
         evidence,
         copies=copies,
         near_pairs=pairs[copies[pairs[:, 0]] != copies[pairs[:, 1]]],
         unusual=tuple(unusual),
     )
+
+
+def _known_pairs(prepared: PreparedData, used: np.ndarray) -> np.ndarray | None:
+    """The near pairs the split looked for, as places among the used examples."""
+    if prepared.near_pairs is None:
+        return None
+    place = np.full(len(prepared.examples), -1)
+    place[used] = np.arange(len(used))
+    pairs = place[prepared.near_pairs]
+    known: np.ndarray = pairs[(pairs >= 0).all(1)]
+    return known
 
 
 def _examples_in_parts(prepared: PreparedData, settings: DataSettings) -> tuple[DataEvidence, np.ndarray]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,9 @@ import numpy as np
 
 from danlu.base.errors import DataError, UnreadableItem
 from danlu.checks import unreadable
-from danlu.data.decode import decode_examples, look_at_headers
+from danlu.data.decode import PixelRows, decode_examples, look_at_headers
+from danlu.data.near_images import grey_thumbnails, near_image_pairs
+from danlu.data.near_texts import near_text_pairs
 from danlu.data.split import ManifestRow, Split, manifest_rows, split_examples
 from danlu.inputs.images import ImageRecipe
 from danlu.inputs.texts import TextRecipe, looks_chinese
@@ -47,7 +49,10 @@ class Part:
 
 @dataclass(frozen=True)
 class PreparedData:
-    """All parts with the one recipe that made them; `choices` are the `auto` values decided here, with reasons."""
+    """All parts with the one recipe that made them; `choices` are the `auto` values decided here, with reasons.
+
+    `near_pairs`: (pairs, 2) indices of nearly equal examples, where the split had to look for them, or None.
+    """
 
     examples: Examples
     recipe: Recipe
@@ -55,6 +60,7 @@ class PreparedData:
     manifest: tuple[ManifestRow, ...]
     choices: Choices
     notes: tuple[str, ...]
+    near_pairs: np.ndarray | None = None
 
     @property
     def kind(self) -> str:
@@ -119,13 +125,14 @@ def _prepare_images(
     notes = check_unreadable(data, examples.problems + decoded.problems, total, settings)
     kept = examples.select(decoded.kept, decoded.problems)
     _require_some(data, kept)
-    split = _split(kept, decoded.hashes, settings, earlier)
+    every = PixelRows(decoded.pixels, decoded.kept)
+    split = _split(kept, decoded.hashes, settings, earlier, lambda: near_image_pairs(grey_thumbnails(every)))
     _require_train(data, split)
     parts = {part: Part(decoded.take(i), kept.labels[i], i) for part in PARTS if len(i := split.indices(part))}
     mean, std = _mean_and_std(parts["train"].inputs, recipe.channels)
     recipe = replace(recipe, mean=mean, std=std)
     rows = tuple(manifest_rows(kept, decoded.hashes, split))
-    return PreparedData(kept, recipe, parts, rows, choices, (*examples.notes, *split.notes, *notes))
+    return PreparedData(kept, recipe, parts, rows, choices, (*examples.notes, *split.notes, *notes), split.near_pairs)
 
 
 def _prepare_texts(
@@ -138,7 +145,7 @@ def _prepare_texts(
     texts: list[str] = list(kept.items)  # type: ignore[arg-type]
     hashes = tuple(map(_text_hash, texts))
     _require_some(data, kept)
-    split = _split(kept, hashes, settings, earlier)
+    split = _split(kept, hashes, settings, earlier, lambda: near_text_pairs(texts))
     _require_train(data, split)
     train = split.indices("train")
     recipe, choices = _text_recipe([texts[i] for i in train], settings)
@@ -149,7 +156,7 @@ def _prepare_texts(
     ids = _cut(ids, recipe)
     parts = {part: Part([ids[j] for j in i], kept.labels[i], i) for part in PARTS if len(i := split.indices(part))}
     rows = tuple(manifest_rows(kept, hashes, split))
-    return PreparedData(kept, recipe, parts, rows, choices, (*examples.notes, *split.notes, *notes))
+    return PreparedData(kept, recipe, parts, rows, choices, (*examples.notes, *split.notes, *notes), split.near_pairs)
 
 
 def _image_recipe(examples: Examples, settings: DataSettings) -> tuple[ImageRecipe, Choices]:
@@ -244,7 +251,13 @@ def _require_train(data: str | Path, split: Split) -> None:
         )
 
 
-def _split(examples: Examples, hashes: Sequence[str], settings: DataSettings, earlier: Sequence[ManifestRow]) -> Split:
+def _split(
+    examples: Examples,
+    hashes: Sequence[str],
+    settings: DataSettings,
+    earlier: Sequence[ManifestRow],
+    near: Callable[[], np.ndarray],
+) -> Split:
     return split_examples(
         examples,
         hashes,
@@ -252,6 +265,7 @@ def _split(examples: Examples, hashes: Sequence[str], settings: DataSettings, ea
         seed=settings.split_seed,
         earlier=earlier,
         drop_leaks=settings.leaks == "drop",
+        near=near,
     )
 
 

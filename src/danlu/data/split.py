@@ -1,9 +1,9 @@
-"""Which example is in which part: stratified, groups and exact duplicates kept together, written once as CSV."""
+"""Which example is in which part: stratified, groups, equal and nearly equal examples kept together, written as CSV."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from danlu.base.errors import DataError
 from danlu.base.files import write_csv
+from danlu.checks.near_copies import connected
 from danlu.sources.examples import PARTS, Examples
 
 HEADER = ["key", "label", "part", "sha256"]
@@ -30,10 +31,12 @@ class ManifestRow:
 
 @dataclass(frozen=True)
 class Split:
-    """`part_of`: the part of each example. `notes`: what was decided and what was noticed."""
+    """`part_of`: the part of each example. `notes`: what was decided and what was noticed. `near_pairs`: (pairs, 2)
+    indices of nearly equal examples, None where they were not asked for."""
 
     part_of: tuple[str, ...]
     notes: tuple[str, ...]
+    near_pairs: np.ndarray | None = None
 
     def indices(self, part: str) -> np.ndarray:
         return np.flatnonzero(np.array(self.part_of) == part)
@@ -47,15 +50,16 @@ def split_examples(
     seed: int = 0,
     earlier: Sequence[ManifestRow] = (),
     drop_leaks: bool = False,
+    near: Callable[[], np.ndarray] | None = None,
 ) -> Split:
     """Give every example a part.
 
     Parts the data states are kept; a part it lacks is cut from train. Examples with equal content or equal group
-    go to one part. `earlier` is the manifest of a previous run on this data: what it placed stays where it was.
+    go to one part, and so do those that are nearly equal: `near` gives their (pairs, 2) indices, and is asked only when
+    parts are drawn. `earlier` is the manifest of a previous run on this data: what it placed stays where it was.
     With `drop_leaks`, an example whose content also stands in a later part (train, validation, test) is `dropped`.
     """
     given: np.ndarray = np.array(examples.parts, dtype=object)
-    units = _units(hashes, examples.groups)
     notes: list[str] = []
     stated = [part for part in PARTS if (given == part).any()]
     if stated:
@@ -74,6 +78,10 @@ def split_examples(
     open_ = np.flatnonzero((given == "") | (given == "train")) if stated else np.arange(len(examples))
     known = {row.sha256: row.part for row in earlier if row.part in targets}
     placed: np.ndarray = np.array([known.get(hashes[int(i)][:HASH_LETTERS], "") for i in open_], dtype=object)
+    pairs = near() if near is not None and len(targets) > 1 and (placed == "").any() else None
+    if pairs is not None and len(pairs):
+        notes.append(f"{len(np.unique(pairs)):,} examples are nearly equal to others, and go with these into one part")
+    units = _units(hashes, examples.groups, pairs)
     part_of_unit = {units[i]: part for i, part in zip(open_, placed, strict=True) if part}
     placed = np.array([p or part_of_unit.get(units[i], "") for i, p in zip(open_, placed, strict=True)], dtype=object)
     if (placed != "").any():
@@ -84,7 +92,7 @@ def split_examples(
         part_of[new] = _deal(units[new], examples.labels[new], targets, seed)
     if drop_leaks:
         notes += _drop_leaks(part_of, hashes)
-    return Split(tuple(str(part) for part in part_of), tuple(notes))
+    return Split(tuple(str(part) for part in part_of), tuple(notes), pairs)
 
 
 def write_manifest(path: Path, rows: Sequence[ManifestRow]) -> None:
@@ -122,26 +130,23 @@ def _targets_beside(stated: Sequence[str], shares: Sequence[float]) -> dict[str,
     return {"train": 1 - sum(cut.values()), **cut}
 
 
-def _units(hashes: Sequence[str], groups: Sequence[str] | None) -> np.ndarray:
-    """(examples,) a number for each set of examples tied together by equal content or an equal, non-empty group."""
-    parent = list(range(len(hashes)))
-
-    def root(index: int) -> int:
-        while parent[index] != index:
-            parent[index] = parent[parent[index]]
-            index = parent[index]
-        return index
-
-    ties: list[Sequence[str]] = [[f"content {digest}" for digest in hashes]]
+def _units(hashes: Sequence[str], groups: Sequence[str] | None, pairs: np.ndarray | None) -> np.ndarray:
+    """(examples,) a number for each set of examples tied together: by equal content, by an equal, non-empty group, or
+    by being (pairs, 2) near to each other."""
+    ties = [_equal(hashes)]
+    if pairs is not None:
+        ties.append(pairs)
     if groups is not None:
-        ties.append([f"group {name}" if name else f"alone {index}" for index, name in enumerate(groups)])
-    for names in ties:
-        first: dict[str, int] = {}
-        for index, name in enumerate(names):
-            other = first.setdefault(name, index)
-            if other != index:
-                parent[root(index)] = root(other)
-    return np.array([root(index) for index in range(len(hashes))])
+        named = [index for index, name in enumerate(groups) if name]
+        ties.append(np.array(named, dtype=np.int64)[_equal([groups[index] for index in named])])
+    return connected(np.concatenate(ties), len(hashes))
+
+
+def _equal(names: Sequence[str]) -> np.ndarray:
+    """(pairs, 2) indices: each later one of equal names with the first."""
+    first: dict[str, int] = {}
+    pairs = [(first.setdefault(name, index), index) for index, name in enumerate(names)]
+    return np.array([pair for pair in pairs if pair[0] != pair[1]], dtype=np.int64).reshape(-1, 2)
 
 
 def _deal(units: np.ndarray, labels: np.ndarray, targets: dict[str, float], seed: int) -> np.ndarray:
