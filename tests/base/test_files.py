@@ -91,3 +91,16 @@ def test_hash_of_a_file_is_that_of_its_bytes(tmp_path: Path, content: bytes) -> 
     path = tmp_path / "a"
     path.write_bytes(content)
     assert sha256_of_file(path) == hashlib.sha256(content).hexdigest()
+
+
+def test_lists_of_numbers_stand_on_one_line_and_all_values_come_back(tmp_path: Path) -> None:
+    value = {"a": [1, -2.5e-9, None, True], "[\n  1\n]": ["[\n1\n]", "，"], "rows": [[1, 2], [], [[3]]], "empty": {}}
+    write_json(tmp_path / "a.json", value)
+    text = (tmp_path / "a.json").read_text(encoding="utf-8")
+    assert json.loads(text) == value
+    assert '"a": [1, -2.5e-09, null, true],' in text and "    [1, 2]," in text
+
+
+def test_table_of_a_thousand_classes_is_a_file_of_a_few_megabytes(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"confusion": [[0] * 1000] * 1000})
+    assert (tmp_path / "a.json").stat().st_size < 3.1e6

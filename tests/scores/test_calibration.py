@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -175,3 +177,15 @@ def test_calibration_survives_json() -> None:
     assert Calibration.from_json(calibration.to_json()) == calibration
     assert calibration.accepts(np.array([0.89, 0.9])).tolist() == [False, True]
     assert Calibration().accepts(np.array([0.0])).tolist() == [True]
+
+
+def test_memory_beside_the_answers_of_thousands_of_classes_stays_small() -> None:
+    rng = np.random.default_rng(0)
+    probabilities = rng.dirichlet(np.ones(2000), size=2000)
+    labels = rng.integers(0, 2000, 2000)
+    tracemalloc.start()
+    temperature = fit_temperature(probabilities, labels)
+    Calibration(temperature).apply(probabilities)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.2 * probabilities.nbytes  # one more table of the same size, and no third

@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ from danlu.base.errors import MachineError
 CHUNK_BYTES = 1 << 20
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 _END_OF_FILE = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+_PLAIN_LIST = re.compile(r'\[\n([^\[\]{}"]*)\n *\]')
 
 
 def write_atomically(path: Path, write: Callable[[Any], object]) -> None:
@@ -60,7 +62,9 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) 
 
 
 def write_json(path: Path, value: Any) -> None:
-    write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+    """Indented, a list of numbers on one line."""
+    indented = json.dumps(value, ensure_ascii=False, indent=2)  # a line ends between values only, never in a string
+    write_text(path, _PLAIN_LIST.sub(lambda found: f"[{' '.join(found[1].split())}]", indented) + "\n")
 
 
 def append_text(path: Path, text: str, *, durable: bool = True) -> None:

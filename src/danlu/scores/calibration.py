@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ GRID = 33
 REFINEMENTS = 3
 SURE = 0.95
 COVERAGES = 20
+CELLS_AT_ONCE = 1 << 17
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,11 @@ class Calibration:
         """
         if self.temperature == 1:
             return probabilities
-        cooled = _logarithms(probabilities) / self.temperature
-        cooled = np.exp(cooled - cooled.max(1, keepdims=True))
-        calibrated: np.ndarray = cooled / cooled.sum(1, keepdims=True)
+        calibrated = np.empty(probabilities.shape)
+        for rows in _blocks(probabilities):
+            cooled = _logarithms(probabilities[rows]) / self.temperature
+            cooled = np.exp(cooled - cooled.max(1, keepdims=True))
+            calibrated[rows] = cooled / cooled.sum(1, keepdims=True)
         return calibrated
 
     def accepts(self, confidence: np.ndarray) -> np.ndarray:
@@ -113,14 +116,16 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
     temperature is normal around 0 with a deviation of 0.5, keeps a handful of right answers from making a model
     certain of everything; hundreds of examples outweigh it. The best of a grid, twice refined.
     """
-    scores = _logarithms(probabilities)
-    rows = np.arange(len(labels))
+    blocks = []
+    for rows in _blocks(probabilities):
+        scores = _logarithms(probabilities[rows])
+        scores -= scores.max(1, keepdims=True)
+        blocks.append((scores, scores[np.arange(len(scores)), labels[rows]]))
 
     def cost(logarithm: float) -> float:
-        cooled = scores * math.exp(-logarithm)
-        cooled -= cooled.max(1, keepdims=True)
-        own = cooled[rows, labels]
-        return float((np.log(np.exp(cooled).sum(1)) - own).sum()) + logarithm**2 / (2 * PRIOR_DEVIATION**2)
+        colder = math.exp(-logarithm)
+        losses = [np.log(np.exp(scores * colder).sum(1)).sum() - own.sum() * colder for scores, own in blocks]
+        return float(sum(losses)) + logarithm**2 / (2 * PRIOR_DEVIATION**2)
 
     best, width = 0.0, math.log(HOTTEST)
     for _ in range(REFINEMENTS):
@@ -206,6 +211,12 @@ def examples_needed(max_error: float) -> int:
 def _ends_of_ties(sorted_values: np.ndarray) -> np.ndarray:
     """How many values there are up to the end of each run of equal ones."""
     return np.append(np.flatnonzero(np.diff(sorted_values)) + 1, len(sorted_values))
+
+
+def _blocks(probabilities: np.ndarray) -> Iterator[slice]:
+    """Rows at a time, so that what is computed of them stays small with thousands of classes."""
+    rows = max(1, CELLS_AT_ONCE // probabilities.shape[1])
+    return (slice(start, start + rows) for start in range(0, len(probabilities), rows))
 
 
 def _logarithms(probabilities: np.ndarray) -> np.ndarray:
