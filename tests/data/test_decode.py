@@ -142,7 +142,7 @@ def test_odd_metadata_is_neither_a_problem_nor_a_warning(photos: Path, recwarn: 
     for path in photos.rglob("*.jpg"):
         junk = b"Exif\0\0MM\0*\0\0\0\x08\0\x05\x01\x12"
         Image.open(path).convert("RGB").save(path, exif=junk)
-    assert len(look_at_headers(read(photos))) == 12
+    assert len(look_at_headers(read(photos).items)) == 12
     assert decode_examples(read(photos), RECIPE).problems == ()
     assert not recwarn.list
 
@@ -184,7 +184,7 @@ def test_no_readable_file_at_all_gives_no_pixels_and_every_problem(photos: Path)
     decoded = decode_examples(read(photos), RECIPE)
     assert kept_pixels(decoded).shape == (0, 3, 8, 8)
     assert len(decoded.problems) == 12
-    assert look_at_headers(read(photos)) == []
+    assert look_at_headers(read(photos).items) == []
 
 
 def empty(path: Path) -> None:
@@ -323,12 +323,12 @@ def test_arrays_come_by_the_same_rules_as_png_files_of_them(
 
 
 def test_headers_of_an_array_are_its_one_shape() -> None:
-    (header,) = look_at_headers(array_examples(np.zeros((9, 4, 6), np.uint8)))
+    (header,) = look_at_headers(np.zeros((9, 4, 6), np.uint8))
     assert (header.width, header.height, header.is_gray) == (6, 4, True)
 
 
 def test_headers_are_a_sample_over_all_files_and_pass_over_unreadable_ones(photos: Path) -> None:
     (photos / "blue" / "000.jpg").write_bytes(b"")
-    headers = look_at_headers(read(photos), sample=6)
+    headers = look_at_headers(read(photos).items, sample=6)
     assert len(headers) == 5
     assert {(header.width, header.height, header.is_gray) for header in headers} == {(16, 16, False)}

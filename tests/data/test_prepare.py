@@ -99,6 +99,28 @@ def test_image_statistics_come_from_the_train_part_alone(tmp_path: Path) -> None
     assert recipe.std == pytest.approx((10 / 255,), abs=1e-6)
 
 
+def test_image_size_and_colour_come_from_the_train_part_alone(tmp_path: Path) -> None:
+    for part, size, mode in (("train", 12, "L"), ("test", 40, "RGB"), ("val", 30, "RGB")):
+        for name in ("a", "b"):
+            folder = tmp_path / "photos" / part / name
+            folder.mkdir(parents=True)
+            Image.effect_noise((size, size), 50).convert(mode).save(folder / "1.png")
+    recipe = prepare(tmp_path / "photos", DataSettings()).recipe
+    assert isinstance(recipe, ImageRecipe)
+    assert recipe.shape == (1, 12, 12)
+
+
+def test_reviews_that_were_written_twice_are_in_one_part() -> None:
+    rng = np.random.default_rng(0)
+    signs = [chr(0x4E00 + number) for number in range(3000)]
+    rows = [f"{i % 2},{''.join(rng.choice(signs, 20))}，{''.join(rng.choice(signs, 20))}" for i in range(40)]
+    prepared = reviews(*rows, *(row.replace("，", "!") for row in rows))
+    part_of = {row.key: row.part for row in prepared.manifest}
+    keys = list(part_of)[-80:]
+    assert [part_of[key] for key in keys[:40]] == [part_of[key] for key in keys[40:]]
+    assert prepared.near_pairs is not None and len(prepared.near_pairs) >= 40
+
+
 def test_vocabulary_comes_from_the_train_part_alone() -> None:
     rows = [f"{'好坏'[i % 2]}{i},{i % 2},train" for i in range(8)] + ["鑫,0,test", "鑫,1,validation"]
     TABLE.write_text("text,label,split\n" + "\n".join(rows) + "\n", encoding="utf-8")
@@ -110,7 +132,7 @@ def test_vocabulary_comes_from_the_train_part_alone() -> None:
 
 def test_texts_longer_than_the_limit_are_cut_and_counted() -> None:
     prepared = reviews("1," + "好" * 90, max_length=40)
-    assert "1 texts are longer than 40 tokens and are cut there" in prepared.notes
+    assert "1 text is longer than 40 tokens; what is beyond is cut" in prepared.notes
     assert max(len(row) for part in prepared.parts.values() for row in part.inputs) <= 40
 
 

@@ -287,3 +287,16 @@ def test_part_the_data_states_keeps_an_example_near_to_one_of_another() -> None:
     data = examples(["a", "b"] * 25, parts=parts)
     split = split_examples(data, hashes(*range(50)), near=lambda: np.array([(0, 45), (2, 45)]))
     assert split.part_of[45] == "test" and split.part_of[0] == split.part_of[2] != "test"
+
+
+def test_examples_that_are_nearly_all_equal_are_dealt_one_by_one_and_that_is_said() -> None:
+    labels = ["a", "b"] * 40
+    chain = pairs_of_neighbours(*range(40), 60)
+    split = split_examples(examples(labels), hashes(*range(80)), near=lambda: chain)
+    assert {split.part_of[i] for i in range(41)} == {"train", "validation", "test"}
+    assert split.part_of[60] == split.part_of[61]
+    told = " ".join(split.notes)
+    assert (
+        "41 examples, nearly equal in groups of more than 8, are dealt one by one" in told
+        and " 2 examples are nearly" in told
+    )

@@ -111,9 +111,9 @@ def test_evaluation_uses_the_calibration_of_the_validation_part(trained: danlu.R
     assert evaluation.log_loss == evaluation.calibration["after"]["log_loss"]
 
 
-@pytest.mark.parametrize("seed", [0, 2])
-def test_over_confident_run_is_calibrated(seed: int) -> None:
-    """108 digits, learnt by heart in large steps; measured on 844 others that calibrated nothing."""
+def test_over_confident_runs_are_calibrated() -> None:
+    """108 digits, learnt by heart in large steps; measured on 844 others that calibrated nothing. Four splits: the
+    error of one sample has chance in it."""
     settings = {
         "model.name": "mlp",
         "model.dropout": 0.0,
@@ -124,14 +124,17 @@ def test_over_confident_run_is_calibrated(seed: int) -> None:
         "training.weight_decay": 0.0,
         "training.best_by": "validation_accuracy",
         "training.threads": 1,
-        "training.seed": seed,
     }
-    calibration = danlu.evaluate(danlu.train("digits", settings)).calibration
-    before, after = (calibration[side]["expected_calibration_error"] for side in ("before", "after"))
-    assert calibration["temperature"] > 1.5
-    assert before > 0.05
-    assert after < 0.75 * before
-    assert calibration["after"]["log_loss"] < 0.8 * calibration["before"]["log_loss"]
+    before, after = [], []
+    for seed in range(4):
+        calibration = danlu.evaluate(danlu.train("digits", {**settings, "data.split_seed": seed})).calibration
+        assert calibration["temperature"] > 1.5
+        assert calibration["after"]["log_loss"] < 0.8 * calibration["before"]["log_loss"]
+        before.append(calibration["before"]["expected_calibration_error"])
+        after.append(calibration["after"]["expected_calibration_error"])
+    assert sum(before) / 4 > 0.05
+    assert all(now < once for now, once in zip(after, before, strict=True))
+    assert sum(after) < 0.5 * sum(before)
 
 
 def test_gallery_shows_the_highest_losses_and_the_surest_errors(tmp_path: Path) -> None:

@@ -10,7 +10,10 @@ import pytest
 
 import danlu
 from danlu.base.errors import DataError
-from danlu.checks.finding import Finding
+from danlu.base.runs import Run
+from danlu.base.settings import DataSettings
+from danlu.checks.finding import Case, Finding
+from danlu.data.gate import write_gate
 from danlu.inspection import suspects
 from danlu.inspection.inspect import Inspection
 from pictures import write_pictures, write_reviews
@@ -157,6 +160,16 @@ def test_leaks_are_dropped_where_wished_and_counted(tmp_path: Path) -> None:
     assert any(note.startswith("left out of ") for note in inspection.facts["notes"])
     run = danlu.train(tmp_path / "p", {"data.leaks": "drop", "training.epochs": 1, "training.threads": 1})
     assert sum(run.status()["parts"].values()) == len(list((tmp_path / "p").rglob("*.jpg"))) - 1
+
+
+def test_run_names_the_first_thousand_cases_and_counts_all(tmp_path: Path) -> None:
+    cases = tuple(Case((f"行 {i}",), "≈") for i in range(2500))
+    write_gate(Run(tmp_path), [Finding("near_copies", "note", "m", "a", cases)], DataSettings())
+    saved = Run(tmp_path).gate()
+    assert saved is not None
+    (row,) = saved["findings"]
+    assert row["case_count"] == 2500
+    assert [case["keys"] for case in row["cases"]] == [[f"行 {i}"] for i in range(1000)]
 
 
 def test_gate_that_is_off_trains_all_the_same_and_says_so(tmp_path: Path) -> None:

@@ -67,6 +67,18 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, _PLAIN_LIST.sub(lambda found: f"[{' '.join(found[1].split())}]", indented) + "\n")
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it. Raises `MachineError` where that cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MachineError(
+            f"cannot make the folder `{folder}`: {error.strerror or error}",
+            hint="choose another place: `--out` for what a command writes, `DANLU_RUNS=…` for runs, `DANLU_CACHE=…` for"
+            " downloads",
+        ) from error
+
+
 def append_text(path: Path, text: str, *, durable: bool = True) -> None:
     """Add to the end of a file; a crash can tear at most what is added. `durable` waits until it is on disk."""
     is_new = not path.exists()
@@ -145,5 +157,5 @@ def _told(path: Path) -> Iterator[None]:
     except OSError as error:
         raise MachineError(
             f"cannot write `{path}`: {error.strerror or error}",
-            hint="free some space, or choose another folder with `DANLU_RUNS=…`",
+            hint="free some space, or choose another place: `--out` for what a command writes, `DANLU_RUNS=…` for runs",
         ) from error

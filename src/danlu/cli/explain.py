@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from danlu.base.errors import ConfigError, DataError, MachineError
+from danlu.base.errors import ConfigError, DataError
 from danlu.base.log import display_width, pad
 from danlu.base.machine import suit_process_to_training
 from danlu.cli.inputs import image_inputs, one_line, text_inputs
@@ -93,15 +93,10 @@ class _Pictures:
         self.taken: set[str] = set()
 
     def write(self, explanation: Explanation) -> Path:
-        from danlu.base.files import write_atomically
+        from danlu.base.files import make_folder, write_atomically
         from danlu.explanation.overlay import overlay
 
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise MachineError(
-                f"cannot make the folder `{self.folder}`: {error.strerror}", hint="choose another with `--out`"
-            ) from error
+        make_folder(self.folder)
         data = overlay(cast("np.ndarray", explanation.pixels), cast("np.ndarray", explanation.heat))
         path = self.folder / self._own_name(explanation)
         write_atomically(path, lambda file: file.write(data))

@@ -70,11 +70,11 @@ class DecodedImages:
         return pixels
 
 
-def look_at_headers(examples: Examples, sample: int = 500) -> list[ImageHeader]:
-    """Headers of up to `sample` images spread evenly over the examples; unreadable ones are passed over here."""
-    step = max(1, len(examples) // sample)
+def look_at_headers(items: np.ndarray | Sequence[Any], sample: int = 500) -> list[ImageHeader]:
+    """Headers of up to `sample` images spread evenly over them; unreadable ones are passed over here."""
+    step = max(1, len(items) // sample)
     headers: list[ImageHeader] = []
-    for item in examples.items[::step]:
+    for item in items[::step]:
         if isinstance(item, np.ndarray):
             headers.append(ImageHeader(item.shape[1], item.shape[0], item.ndim == 2 or item.shape[2] == 1))
             break  # an array has one shape

@@ -90,7 +90,7 @@ def _indices(prepared: PreparedData) -> dict[str, np.ndarray]:
 
 def _images(prepared: PreparedData) -> dict[str, Any]:
     recipe = prepared.recipe
-    headers = look_at_headers(prepared.examples, sample=len(prepared.examples))
+    headers = look_at_headers(prepared.examples.items, sample=len(prepared.examples))
     of_all = len(prepared.examples) // max(1, len(headers))  # an array has one header for all its images
     sizes = Counter((header.width, header.height) for header in headers)
     return {

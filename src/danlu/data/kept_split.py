@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from danlu.base.files import append_text, write_text
+from danlu.base.files import append_text, make_folder, write_text
 from danlu.base.runs import splits_folder
 from danlu.data.split import ManifestRow, read_manifest, write_manifest
 
@@ -25,7 +25,7 @@ def earlier_split(data: str | Path, settings: DataSettings) -> list[ManifestRow]
 def keep_split(data: str | Path, settings: DataSettings, manifest: Sequence[ManifestRow]) -> None:
     """Keep this split, and the parts of examples that are gone for now."""
     path = _split_file(data, settings)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     here = {row.sha256 for row in manifest}
     gone = [row for row in earlier_split(data, settings) if row.sha256 not in here]
     write_manifest(path, [*manifest, *gone])
@@ -40,7 +40,7 @@ def count_look(rows: Sequence[ManifestRow], run: str) -> tuple[int, int]:
     contents = {row.sha256 for row in rows}
     digest = hashlib.sha256("\n".join(sorted(contents)).encode()).hexdigest()[:12]
     home = splits_folder()
-    home.mkdir(parents=True, exist_ok=True)
+    make_folder(home)
     examples = home / f"looked-at-{digest}.txt"
     if not examples.exists():
         write_text(examples, "\n".join(sorted(contents)) + "\n")

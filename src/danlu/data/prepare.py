@@ -12,6 +12,7 @@ import numpy as np
 
 from danlu.base.errors import DataError, UnreadableItem
 from danlu.checks import unreadable
+from danlu.checks.finding import counted
 from danlu.data.decode import PixelRows, decode_examples, look_at_headers
 from danlu.data.near_images import grey_thumbnails, near_image_pairs
 from danlu.data.near_texts import near_text_pairs
@@ -152,7 +153,8 @@ def _prepare_texts(
     ids = recipe.token_ids(texts)
     cut_count = sum(1 for row in ids if len(row) > recipe.max_length)
     if cut_count:
-        notes.append(f"{cut_count:,} texts are longer than {recipe.max_length} tokens and are cut there")
+        told = counted(cut_count, "text is", "texts are")
+        notes.append(f"{told} longer than {recipe.max_length} tokens; what is beyond is cut")
     ids = _cut(ids, recipe)
     parts = {part: Part([ids[j] for j in i], kept.labels[i], i) for part in PARTS if len(i := split.indices(part))}
     rows = tuple(manifest_rows(kept, hashes, split))
@@ -160,8 +162,12 @@ def _prepare_texts(
 
 
 def _image_recipe(examples: Examples, settings: DataSettings) -> tuple[ImageRecipe, Choices]:
+    """Size and colour from the images that may be learnt from: not from those the data calls validation or test."""
     choices: Choices = {}
-    headers = look_at_headers(examples)
+    items: Any = examples.items
+    if not isinstance(items, np.ndarray):  # all images of an array have one size
+        items = [item for item, part in zip(items, examples.parts, strict=True) if part in ("", "train")]
+    headers = look_at_headers(items)
     if not headers:
         return ImageRecipe(SMALL_IMAGE, SMALL_IMAGE, 3, settings.resize), choices
     sides = [max(header.width, header.height) for header in headers]

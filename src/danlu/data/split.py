@@ -79,9 +79,11 @@ def split_examples(
     known = {row.sha256: row.part for row in earlier if row.part in targets}
     placed: np.ndarray = np.array([known.get(hashes[int(i)][:HASH_LETTERS], "") for i in open_], dtype=object)
     pairs = near() if near is not None and len(targets) > 1 and (placed == "").any() else None
+    ties = pairs
     if pairs is not None and len(pairs):
-        notes.append(f"{len(np.unique(pairs)):,} examples are nearly equal to others, and go with these into one part")
-    units = _units(hashes, examples.groups, pairs)
+        ties, counts = _dealt_together(pairs, len(examples), round(min(targets.values()) * len(open_)))
+        notes += counts
+    units = _units(hashes, examples.groups, ties)
     part_of_unit = {units[i]: part for i, part in zip(open_, placed, strict=True) if part}
     placed = np.array([p or part_of_unit.get(units[i], "") for i, p in zip(open_, placed, strict=True)], dtype=object)
     if (placed != "").any():
@@ -130,12 +132,27 @@ def _targets_beside(stated: Sequence[str], shares: Sequence[float]) -> dict[str,
     return {"train": 1 - sum(cut.values()), **cut}
 
 
-def _units(hashes: Sequence[str], groups: Sequence[str] | None, pairs: np.ndarray | None) -> np.ndarray:
+def _dealt_together(pairs: np.ndarray, number: int, largest: int) -> tuple[np.ndarray, list[str]]:
+    """The near pairs that tie, and the sentences that count them: groups of more than `largest` examples would fill a
+    part alone, and are dealt one by one."""
+    group = connected(pairs, number)
+    sizes = np.bincount(group)
+    tied = pairs[sizes[group[pairs[:, 0]]] <= largest]
+    together, alone = len(np.unique(tied)), int(sizes[sizes > max(1, largest)].sum())
+    notes = []
+    if together:
+        notes.append(f"{together:,} examples are nearly equal to others, and go with these into one part")
+    if alone:
+        notes.append(f"{alone:,} examples, nearly equal in groups of more than {largest:,}, are dealt one by one")
+    return tied, notes
+
+
+def _units(hashes: Sequence[str], groups: Sequence[str] | None, near: np.ndarray | None) -> np.ndarray:
     """(examples,) a number for each set of examples tied together: by equal content, by an equal, non-empty group, or
-    by being (pairs, 2) near to each other."""
+    by being near to each other, (pairs, 2) indices."""
     ties = [_equal(hashes)]
-    if pairs is not None:
-        ties.append(pairs)
+    if near is not None:
+        ties.append(near)
     if groups is not None:
         named = [index for index, name in enumerate(groups) if name]
         ties.append(np.array(named, dtype=np.int64)[_equal([groups[index] for index in named])])

@@ -14,6 +14,7 @@ import numpy as np
 from danlu.base import log
 from danlu.base.errors import ConfigError, ModelError
 from danlu.base.extras import require_extra
+from danlu.base.files import make_folder
 from danlu.base.runs import Run, comparisons_folder, find_run
 from danlu.data.split import read_manifest
 from danlu.prediction.answers import Answers
@@ -194,7 +195,7 @@ def _page_of(runs: Sequence[Run]) -> Path:
 def _write_page(comparison: Comparison, runs: Sequence[Run]) -> None:
     from danlu.reporting.comparison_page import write_comparison
 
-    comparison.page.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(comparison.page.parent)
     write_comparison(
         comparison.page,
         comparison.to_json(),

@@ -12,9 +12,9 @@ import numpy as np
 
 from danlu.base import log
 from danlu.base.config import read_config
-from danlu.base.errors import DataError, MachineError
+from danlu.base.errors import DataError
 from danlu.base.extras import require_extra
-from danlu.base.files import write_json
+from danlu.base.files import make_folder, write_json
 from danlu.base.runs import inspections_folder
 from danlu.checks.finding import Finding
 from danlu.data.explore import describe
@@ -88,21 +88,12 @@ def inspect(
             labels = False
     findings = run_checks(evidence)
     home = Path(folder) if folder is not None else inspections_folder() / own_folder_name(data)
-    _make(home)
+    make_folder(home)
     inspection = Inspection(str(data), describe(prepared), findings, home / "inspection.html")
     write_json(home / "inspection.json", inspection.to_json())
     _write_page(inspection, prepared, looked_for_labels=labels)
     log.say(f"inspected in {time.monotonic() - started:.1f} s: {inspection.page}")
     return inspection
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise MachineError(
-            f"cannot make the folder `{folder}`: {error.strerror}", hint="name another one with `--out`"
-        ) from error
 
 
 def _write_page(inspection: Inspection, prepared: PreparedData, *, looked_for_labels: bool) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from danlu.base import log
+from danlu.base.files import make_folder
 from danlu.reporting import figures
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def draw_charts(
                 figure = draw()
                 charts[name] = figures.as_svg(figure, name)
                 if png_folder is not None:
-                    png_folder.mkdir(exist_ok=True)
+                    make_folder(png_folder)
                     figures.as_png(figure, png_folder / f"{name}.png")
     if png_folder is not None:
         log.say(f"charts: {png_folder}")

