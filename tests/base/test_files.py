@@ -13,7 +13,7 @@ import pytest
 
 from danlu.base import files
 from danlu.base.errors import MachineError
-from danlu.base.files import sha256_of_file, write_atomically, write_json, write_text
+from danlu.base.files import make_folder, sha256_of_file, write_atomically, write_json, write_text
 
 
 def full_disk(*_: object) -> None:
@@ -104,3 +104,18 @@ def test_lists_of_numbers_stand_on_one_line_and_all_values_come_back(tmp_path: P
 def test_table_of_a_thousand_classes_is_a_file_of_a_few_megabytes(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"confusion": [[0] * 1000] * 1000})
     assert (tmp_path / "a.json").stat().st_size < 3.1e6
+
+
+def test_strings_in_lists_keep_their_blanks(tmp_path: Path) -> None:
+    value = [["a  b", "c\td"], [1, "x   y"], [{"a": [1, 2]}, 3], [{}, 4]]
+    write_json(tmp_path / "a.json", value)
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == value
+
+
+def test_folder_is_made_with_those_above_it_and_may_be_there(tmp_path: Path) -> None:
+    make_folder(tmp_path / "a" / "b")
+    make_folder(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir()
+    write_text(tmp_path / "file", "x")
+    with pytest.raises(MachineError, match=r"cannot make the folder `.*file.x`"):
+        make_folder(tmp_path / "file" / "x")

@@ -280,3 +280,17 @@ def test_missing_classes_among_many_take_no_longer_than_others() -> None:
     finding = found("missing_class", evidence)
     assert len(finding.cases) == 600
     assert time.perf_counter() - started < 5
+
+
+def test_only_pairs_that_cross_parts_are_counted_and_shown_as_leaks() -> None:
+    evidence = replace(healthy(), near_pairs=np.array([[0, 8], [0, 2], [10, 12], [11, 13]]))
+    leaked = found("leaked_near_copies", evidence)
+    assert leaked.message.startswith("1 pair of nearly equal examples in different parts: 1 of 60 test examples")
+    assert [case.keys for case in leaked.cases] == [("0.png", "8.png")]
+    assert len(found("near_copies", evidence).cases) == 3
+
+
+def test_pairs_are_called_at_least_so_many_where_the_search_passes_some_over() -> None:
+    pairs = np.array([[0, 10 * other] for other in range(1, 9)])
+    assert found("near_copies", replace(healthy(), near_pairs=pairs)).message.startswith("at least 8 pairs")
+    assert found("near_copies", replace(healthy(), near_pairs=pairs[:7])).message.startswith("7 pairs")

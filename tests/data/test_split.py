@@ -296,7 +296,43 @@ def test_examples_that_are_nearly_all_equal_are_dealt_one_by_one_and_that_is_sai
     assert {split.part_of[i] for i in range(41)} == {"train", "validation", "test"}
     assert split.part_of[60] == split.part_of[61]
     told = " ".join(split.notes)
-    assert (
-        "41 examples, nearly equal in groups of more than 8, are dealt one by one" in told
-        and " 2 examples are nearly" in told
-    )
+    assert "41 examples are nearly equal to so many that a part" in told
+    assert " 2 examples are nearly equal to others" in told
+
+
+def test_near_pairs_between_groups_do_not_tie_everything_together() -> None:
+    labels = ["a", "b"] * 180
+    groups = [str(index // 6) for index in range(360)]
+    chain = np.array([(index * 6, index * 6 + 6) for index in range(59)])
+    split = split_examples(examples(labels, groups=groups), hashes(*range(360)), near=lambda: chain)
+    assert set(split.part_of) == {"train", "validation", "test"}
+    assert all(len(parts) == 1 for parts in parts_by(groups, split).values())
+    few = split_examples(examples(labels, groups=groups), hashes(*range(360)), near=lambda: chain[:3])
+    assert len({few.part_of[index] for index in range(24)}) == 1
+
+
+def test_class_of_nearly_equal_examples_is_in_every_part_all_the_same() -> None:
+    labels = ["a"] * 300 + ["burst"] * 14
+    pairs = np.array([(300, other) for other in range(301, 314)] + [(0, 1)])
+    split = split_examples(examples(labels), hashes(*range(314)), near=lambda: pairs)
+    assert {split.part_of[i] for i in range(300, 314)} == {"train", "validation", "test"}
+    assert split.part_of[0] == split.part_of[1]
+    assert "14 examples are nearly equal to so many" in " ".join(split.notes)
+
+
+@pytest.mark.parametrize(("size", "is_tied"), [(10, True), (11, False)])
+def test_near_examples_are_tied_up_to_the_size_of_the_smallest_part(size: int, is_tied: bool) -> None:
+    chain = np.array([(2 * i, 2 * i + 2) for i in range(size - 1)])
+    outcomes = set()
+    for seed in range(10):
+        split = split_examples(examples(["a", "b"] * 50), hashes(*range(100)), seed=seed, near=lambda: chain)
+        outcomes.add(len({split.part_of[2 * i] for i in range(size)}) == 1)
+    assert outcomes == {is_tied}
+
+
+def test_smallest_part_is_counted_among_the_examples_that_are_dealt() -> None:
+    parts = ["train"] * 100 + ["test"] * 100
+    chain = np.array([(2 * i, 2 * i + 2) for i in range(14)])  # 15 examples of 100, of which 12.5 % are validation
+    data = examples(["a", "b"] * 100, parts=parts)
+    split = split_examples(data, hashes(*range(200)), near=lambda: chain)
+    assert "15 examples are nearly equal to so many" in " ".join(split.notes)

@@ -271,6 +271,36 @@ def test_damaged_files_of_a_run_are_told_by_their_name(trained: danlu.Run, text:
         danlu.report(trained)
 
 
+def test_results_that_were_changed_by_hand_are_refused(trained: danlu.Run) -> None:
+    danlu.evaluate(trained)
+    for path in (trained.evaluation_file, trained.calibration_file, trained.gate_file, trained.gallery_file):
+        whole = path.read_text(encoding="utf-8")
+        values = json.loads(whole)
+        values["format"] = 0
+        path.write_text(json.dumps(values), encoding="utf-8")
+        with pytest.raises(danlu.ModelError, match=f"{path.name}` is not as danlu wrote it"):
+            danlu.report(trained) if path != trained.calibration_file else danlu.load(trained)
+        path.write_text(whole, encoding="utf-8")
+    danlu.report(trained)
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ("a,1,1,0.5", "does not have 5 columns"),
+        ("a,1,1,x,0.5", "could not convert"),
+        ("a,1,1,9,0.5", "not from 0 to 1"),
+        ("a,1,1,nan,0.5", "not from 0 to 1"),
+    ],
+)
+def test_damaged_rows_of_answers_are_told(trained: danlu.Run, row: str, told: str) -> None:
+    danlu.evaluate(trained)
+    path = trained.answers_file("test")
+    path.write_text("key,truth,answer,confidence,probability_of_truth\n" + row + "\n", encoding="utf-8")
+    with pytest.raises(danlu.ModelError, match=f"{told}[\\s\\S]*writes them anew"):
+        Answers.read(path)
+
+
 @pytest.mark.parametrize("temperature", [0, -1, float("inf"), float("nan")])
 def test_temperature_that_is_none_is_refused(trained: danlu.Run, temperature: float) -> None:
     values = {"format": 1, "temperature": temperature, "examples": 3, "threshold": None, "max_error": None}

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import danlu
@@ -160,6 +161,20 @@ def test_leaks_are_dropped_where_wished_and_counted(tmp_path: Path) -> None:
     assert any(note.startswith("left out of ") for note in inspection.facts["notes"])
     run = danlu.train(tmp_path / "p", {"data.leaks": "drop", "training.epochs": 1, "training.threads": 1})
     assert sum(run.status()["parts"].values()) == len(list((tmp_path / "p").rglob("*.jpg"))) - 1
+
+
+def test_near_copies_of_an_example_that_stands_in_two_parts_are_leaks_in_any_order(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    signs = [chr(0x4E00 + number) for number in range(3000)]
+    rows = [f"{''.join(rng.choice(signs, 20))},{i % 2},{('train', 'validation')[i // 30]}" for i in range(60)]
+    text = "".join(rng.choice(signs, 30))
+    leaked = [f"{text},1,validation", f"{text},1,train", f"{text[:-1]}！,1,validation", f"{text}？,1,validation"]
+    for order in (rows + leaked, leaked[::-1] + rows):
+        table = tmp_path / "r.csv"
+        table.write_text("text,label,part\n" + "\n".join(order) + "\n", encoding="utf-8")
+        found = finding(danlu.inspect(table, folder=tmp_path), "leaked_near_copies")
+        assert "3 of 33 validation examples" in found.message
+        assert found.message.startswith("2 pairs")
 
 
 def test_run_names_the_first_thousand_cases_and_counts_all(tmp_path: Path) -> None:

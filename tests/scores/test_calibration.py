@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from danlu.base.errors import ModelError
 from danlu.scores.calibration import (
     Calibration,
     chance_calibration_error,
@@ -189,3 +190,32 @@ def test_memory_beside_the_answers_of_thousands_of_classes_stays_small() -> None
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1.2 * probabilities.nbytes  # one more table of the same size, and no third
+
+
+@pytest.mark.parametrize("cells", [1, 12, 100])
+def test_temperature_is_the_same_in_blocks_of_any_size(cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    probabilities, labels = model(103, 2.5)
+    whole = fit_temperature(probabilities, labels)
+    applied = Calibration(2.5).apply(probabilities)
+    monkeypatch.setattr("danlu.scores.calibration.CELLS_AT_ONCE", cells)
+    assert fit_temperature(probabilities, labels) == pytest.approx(whole, rel=1e-9)
+    assert np.array_equal(Calibration(2.5).apply(probabilities), applied)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"examples": float("inf")},
+        {"threshold": float("nan"), "max_error": 0.1},
+        {"threshold": 0.9},
+        {"max_error": 0.1},
+        {"threshold": 2.0, "max_error": 0.1},
+        {"threshold": 0.9, "max_error": float("nan")},
+        {"threshold": 0.9, "max_error": 1.5},
+    ],
+)
+def test_calibration_that_no_run_wrote_is_refused(change: dict[str, float]) -> None:
+    sound = {"temperature": 1.0, "examples": 9, "threshold": None, "max_error": None}
+    assert Calibration.from_json(sound).threshold is None
+    with pytest.raises(ModelError, match="the saved calibration is damaged"):
+        Calibration.from_json({**sound, **change})

@@ -82,7 +82,7 @@ def read_config(
     for word in words:
         key, equals, text = word.partition("=")
         if not equals or "." not in key:
-            problems.append((word, "expected section.key=value, such as training.epochs=5"))
+            problems.append((word, f"expected section.key=value, such as {_meant(word)}"))
             continue
         collected[key.strip()] = (_parse_scalar(text, problems, key), "command line")
     if settings is not None:
@@ -174,6 +174,21 @@ def _unknown_key(key: str) -> str | None:
     if elsewhere:
         return f"unknown key; nearest: '{elsewhere[0]}.{name}'"
     return f"unknown key; {nearest_names(name, section_type.model_fields)}"
+
+
+def _meant(word: str) -> str:
+    """A whole word for one that names a key without its section.
+
+    >>> _meant("seed=0")
+    'training.seed=0'
+    """
+    from danlu.base.settings import Settings
+
+    key, _, text = word.partition("=")
+    for section, info in Settings.model_fields.items():
+        if key in _field_names(info.annotation):
+            return f"{section}.{key}={text or '…'}"
+    return "training.epochs=5"
 
 
 def _field_names(section_type: Any) -> list[str]:

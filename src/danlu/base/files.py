@@ -13,7 +13,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from typing import Any
 from danlu.base.errors import MachineError
 
 CHUNK_BYTES = 1 << 20
+SEAL = "sha256"
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 _END_OF_FILE = os.O_WRONLY | os.O_CREAT | os.O_APPEND
 _PLAIN_LIST = re.compile(r'\[\n([^\[\]{}"]*)\n *\]')
@@ -65,6 +66,21 @@ def write_json(path: Path, value: Any) -> None:
     """Indented, a list of numbers on one line."""
     indented = json.dumps(value, ensure_ascii=False, indent=2)  # a line ends between values only, never in a string
     write_text(path, _PLAIN_LIST.sub(lambda found: f"[{' '.join(found[1].split())}]", indented) + "\n")
+
+
+def write_sealed_json(path: Path, values: Mapping[str, Any]) -> None:
+    """As `write_json`, with the hash of the values, by which a reader knows that nobody changed them."""
+    write_json(path, {**values, SEAL: digest_of(values)})
+
+
+def digest_of(values: Mapping[str, Any]) -> str:
+    """SHA-256 of values as JSON has them, whatever their order.
+
+    >>> digest_of({"a": 1, "b": {2: 3}}) == digest_of({"b": {"2": 3}, "a": 1})
+    True
+    """
+    as_read = json.loads(json.dumps(values))
+    return hashlib.sha256(json.dumps(as_read, sort_keys=True).encode()).hexdigest()
 
 
 def make_folder(folder: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from danlu.base.errors import ConfigError, MachineError, ModelError
-from danlu.base.files import append_text, point_link, write_json, write_text
+from danlu.base.files import SEAL, append_text, digest_of, point_link, write_json, write_text
 from danlu.base.machine import is_alive
 from danlu.base.registry import nearest_names
 
@@ -306,19 +306,25 @@ def point_latest(run: Run) -> None:
 def find_run(place: str | Path) -> Run:
     """The run at a path, or of that name below `runs_folder()`. Raises `ConfigError` with the nearest names."""
     for folder in (Path(place), runs_folder() / Path(place)):
-        if os.path.isfile(folder / "run.json"):  # unlike Path.is_file, also for a name that is too long
-            return Run(folder.resolve() if folder.is_symlink() else folder)
+        run = Run(folder.resolve() if os.path.islink(folder) else folder)
+        if _is_there(run):
+            return run
     names = [run.name for run in list_runs()]
     told = nearest_names(Path(place).name, names) if names else f"there is none below `{runs_folder()}` yet"
     raise ConfigError(f"no run `{place}`; {told}", hint="`danlu runs` shows all runs")
 
 
+def _is_there(run: Run) -> bool:
+    """Also where the status is gone; unlike `Path.is_file`, also for a name that is too long."""
+    return any(os.path.isfile(path) for path in (run.status_file, run.config_file))
+
+
 def list_runs() -> list[Run]:
-    """All runs, oldest first."""
+    """All runs, oldest first; one whose `run.json` is gone too, as the first."""
     home = runs_folder()
     if not home.is_dir():
         return []
-    runs = [Run(path) for path in home.iterdir() if not path.is_symlink() and (path / "run.json").is_file()]
+    runs = [run for run in map(Run, home.iterdir()) if not run.folder.is_symlink() and _is_there(run)]
     return sorted(runs, key=lambda run: (run.started(), run.name))
 
 
@@ -345,6 +351,9 @@ def _read_json(path: Path, *, hint: str | None = None) -> dict[str, Any]:
         raise ModelError(f"`{path}` is damaged or missing: {error}", hint=hint) from error
     if found > FORMAT:
         raise ModelError(f"`{path}` has format {found}, this danlu reads up to {FORMAT}", hint="install a newer danlu")
+    seal = values.pop(SEAL, None)
+    if seal is not None and seal != digest_of(values):
+        raise ModelError(f"`{path}` is not as danlu wrote it: it was changed or is damaged", hint=hint)
     return dict(values)
 
 

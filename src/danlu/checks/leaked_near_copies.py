@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from danlu.checks.evidence import DataEvidence
-from danlu.checks.finding import Finding, counted
+from danlu.checks.finding import Finding
 from danlu.checks.leaked_copies import leaked_shares
-from danlu.checks.near_copies import connected, near_cases
+from danlu.checks.near_copies import connected, near_cases, pairs_told
 
 
 def look(evidence: DataEvidence) -> Finding | None:
@@ -31,7 +31,7 @@ def look(evidence: DataEvidence) -> Finding | None:
     return Finding(
         "leaked_near_copies",
         "warning",
-        f"{counted(len(crossing), 'pair')} of nearly equal examples in different parts: {told}",
+        f"{pairs_told(crossing)} of nearly equal examples in different parts: {told}",
         "look at them; what belongs together goes into one part, by `data.group_column` or by hand",
         near_cases(evidence, crossing),
     )

@@ -16,6 +16,6 @@ def look(evidence: DataEvidence) -> Finding | None:
         "missing_part",
         "error",
         f"no example is left for {' and '.join(missing)}: {counted(different, 'different content')} in"
-        f" {counted(len(evidence.keys), 'example')}, and equal ones stay together",
-        "add different examples, or leave a part out with `data.split`, such as [0.8,0.2,0]",
+        f" {counted(len(evidence.keys), 'example')}, and those of equal content or of one group stay together",
+        "add different examples or groups, or leave a part out with `data.split`, such as [0.8,0.2,0]",
     )

@@ -7,6 +7,8 @@ import numpy as np
 from danlu.checks.evidence import DataEvidence
 from danlu.checks.finding import Case, Finding, counted
 
+MOST_NEIGHBOURS = 8
+
 
 def look(evidence: DataEvidence) -> Finding | None:
     """A note; how many pairs have different labels is said, since one of the two is then likely wrong."""
@@ -17,10 +19,16 @@ def look(evidence: DataEvidence) -> Finding | None:
     return Finding(
         "near_copies",
         "note",
-        f"{counted(len(pairs), 'pair')} of nearly equal examples in one part{_contradictions(evidence, pairs)}",
+        f"{pairs_told(pairs)} of nearly equal examples in one part{_contradictions(evidence, pairs)}",
         "look at those with different labels first",
         near_cases(evidence, pairs),
     )
+
+
+def pairs_told(pairs: np.ndarray) -> str:
+    """How many pairs: at least so many, where examples have so many neighbours that the search passes some over."""
+    told = counted(len(pairs), "pair")
+    return f"at least {told}" if np.bincount(pairs.reshape(-1)).max(initial=0) >= MOST_NEIGHBOURS else told
 
 
 def near_cases(evidence: DataEvidence, pairs: np.ndarray) -> tuple[Case, ...]:

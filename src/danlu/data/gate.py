@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from danlu.base.errors import DataError
-from danlu.base.files import write_json
+from danlu.base.files import write_sealed_json
 from danlu.base.runs import Run
 from danlu.checks import CHECKS
 from danlu.checks.evidence import DataEvidence
@@ -49,9 +50,25 @@ def gather_evidence(prepared: PreparedData, settings: DataSettings) -> DataEvide
     return replace(
         evidence,
         copies=copies,
-        near_pairs=pairs[copies[pairs[:, 0]] != copies[pairs[:, 1]]],
+        near_pairs=_of_all_copies(pairs[copies[pairs[:, 0]] != copies[pairs[:, 1]]], copies, evidence.parts),
         unusual=tuple(unusual),
     )
+
+
+def _of_all_copies(pairs: np.ndarray, copies: np.ndarray, parts: np.ndarray) -> np.ndarray:
+    """The pairs, and those of their equal copies in other parts: the search looks at the first of equal texts only."""
+    found = [pairs]
+    firsts = []
+    for part in PARTS:
+        first = np.full(int(copies.max(initial=-1)) + 1, -1)
+        own = np.flatnonzero(parts == part)[::-1]
+        first[copies[own]] = own  # of several the last one written counts: the first in the part
+        firsts.append(first)
+    for one, other in product(firsts, firsts):
+        both = np.stack([one[copies[pairs[:, 0]]], other[copies[pairs[:, 1]]]], axis=1)
+        both = both[(both >= 0).all(1)]
+        found.append(both[parts[both[:, 0]] != parts[both[:, 1]]])
+    return np.unique(np.sort(np.concatenate(found), axis=1), axis=0)
 
 
 def _known_pairs(prepared: PreparedData, used: np.ndarray) -> np.ndarray | None:
@@ -113,7 +130,7 @@ def write_gate(run: Run, findings: Sequence[Finding], settings: DataSettings) ->
         {**replace(finding, cases=finding.cases[:CASES_IN_A_RUN]).to_json(), "case_count": len(finding.cases)}
         for finding in findings
     ]
-    write_json(run.gate_file, {"format": 1, "gate": settings.gate, "findings": rows})
+    write_sealed_json(run.gate_file, {"format": 1, "gate": settings.gate, "findings": rows})
 
 
 def _stopped(data: str | Path, errors: list[Finding]) -> DataError:

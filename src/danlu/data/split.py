@@ -79,11 +79,11 @@ def split_examples(
     known = {row.sha256: row.part for row in earlier if row.part in targets}
     placed: np.ndarray = np.array([known.get(hashes[int(i)][:HASH_LETTERS], "") for i in open_], dtype=object)
     pairs = near() if near is not None and len(targets) > 1 and (placed == "").any() else None
-    ties = pairs
+    units = _units(hashes, examples.groups)
     if pairs is not None and len(pairs):
-        ties, counts = _dealt_together(pairs, len(examples), round(min(targets.values()) * len(open_)))
+        largest = round(min(targets.values()) * len(open_))
+        units, counts = _dealt_together(units, pairs, examples.labels, largest, len(targets))
         notes += counts
-    units = _units(hashes, examples.groups, ties)
     part_of_unit = {units[i]: part for i, part in zip(open_, placed, strict=True) if part}
     placed = np.array([p or part_of_unit.get(units[i], "") for i, p in zip(open_, placed, strict=True)], dtype=object)
     if (placed != "").any():
@@ -132,27 +132,39 @@ def _targets_beside(stated: Sequence[str], shares: Sequence[float]) -> dict[str,
     return {"train": 1 - sum(cut.values()), **cut}
 
 
-def _dealt_together(pairs: np.ndarray, number: int, largest: int) -> tuple[np.ndarray, list[str]]:
-    """The near pairs that tie, and the sentences that count them: groups of more than `largest` examples would fill a
-    part alone, and are dealt one by one."""
-    group = connected(pairs, number)
+def _dealt_together(
+    units: np.ndarray, pairs: np.ndarray, labels: np.ndarray, largest: int, num_parts: int
+) -> tuple[np.ndarray, list[str]]:
+    """Units joined by near pairs, and the sentences that count the examples.
+
+    Examples are not joined to units of more than `largest` examples, which would fill a part alone, nor where a class
+    would be left with fewer units than there are parts, and so be missing in one.
+    """
+    number = int(units.max()) + 1
+    between = units[pairs]
+    group = connected(between, number)[units]
     sizes = np.bincount(group)
-    tied = pairs[sizes[group[pairs[:, 0]]] <= largest]
-    together, alone = len(np.unique(tied)), int(sizes[sizes > max(1, largest)].sum())
+    too_large = sizes > largest
+    for label in np.unique(labels):
+        own = labels == label
+        if len(np.unique(group[own])) < num_parts <= len(np.unique(units[own])):
+            too_large[group[own]] = True
+    is_apart = too_large[group[pairs[:, 0]]] & (between[:, 0] != between[:, 1])
+    apart, tied = len(np.unique(pairs[is_apart])), len(np.unique(pairs[~is_apart]))
     notes = []
-    if together:
-        notes.append(f"{together:,} examples are nearly equal to others, and go with these into one part")
-    if alone:
-        notes.append(f"{alone:,} examples, nearly equal in groups of more than {largest:,}, are dealt one by one")
-    return tied, notes
+    if tied:
+        notes.append(f"{tied:,} examples are nearly equal to others, and go with these into one part")
+    if apart:
+        notes.append(
+            f"{apart:,} examples are nearly equal to so many that a part or a class would not be left with enough:"
+            " they are dealt one by one"
+        )
+    return connected(between[~is_apart], number)[units], notes
 
 
-def _units(hashes: Sequence[str], groups: Sequence[str] | None, near: np.ndarray | None) -> np.ndarray:
-    """(examples,) a number for each set of examples tied together: by equal content, by an equal, non-empty group, or
-    by being near to each other, (pairs, 2) indices."""
+def _units(hashes: Sequence[str], groups: Sequence[str] | None) -> np.ndarray:
+    """(examples,) a number for each set of examples tied together by equal content or an equal, non-empty group."""
     ties = [_equal(hashes)]
-    if near is not None:
-        ties.append(near)
     if groups is not None:
         named = [index for index, name in enumerate(groups) if name]
         ties.append(np.array(named, dtype=np.int64)[_equal([groups[index] for index in named])])

@@ -12,7 +12,7 @@ import numpy as np
 from danlu.base import log
 from danlu.base.config import read_config
 from danlu.base.errors import ConfigError, DataError
-from danlu.base.files import write_json
+from danlu.base.files import write_sealed_json
 from danlu.base.runs import Run, find_run
 from danlu.checks.finding import counted, listed
 from danlu.data.kept_split import count_look
@@ -22,10 +22,10 @@ from danlu.data.split import HASH_LETTERS, ManifestRow, read_manifest
 from danlu.evaluation.gallery import write_gallery
 from danlu.prediction.answers import Answers
 from danlu.prediction.predictor import NOT_CALIBRATED, Predictor, load
-from danlu.prediction.rejection import NEVER, with_threshold
+from danlu.prediction.rejection import with_threshold
 from danlu.scores import calibration as calibrated
 from danlu.scores import classification as scores
-from danlu.scores.calibration import Calibration
+from danlu.scores.calibration import NEVER, Calibration
 from danlu.sources.examples import Examples, index_labels
 from danlu.sources.recognize import read_examples
 from danlu.training.record import write_record
@@ -253,7 +253,7 @@ def choose_max_error(place: Run | str | Path, max_error: float | None) -> None:
         raise ConfigError(f"`{run}` has no calibration, from which a threshold is chosen", hint="train it to its end")
     validation = Answers.read(run.answers_file("validation"))
     calibration = with_threshold(Calibration.from_json(saved), validation, max_error)
-    write_json(run.calibration_file, {"format": 1, **calibration.to_json()})
+    write_sealed_json(run.calibration_file, {"format": 1, **calibration.to_json()})
 
 
 def _thresholds(run: Run) -> dict[float, float | None]:
@@ -286,7 +286,7 @@ def _write(run: Run, evaluation: Evaluation, scored: Scored, own: OwnPart) -> No
         },
     )
     looked = {"test_looks": run.status()["test_looks"], "part_looks": looks, "part_runs": runs_that_looked}
-    write_json(run.evaluation_file, {**evaluation.to_json(), **looked})
+    write_sealed_json(run.evaluation_file, {**evaluation.to_json(), **looked})
     write_record(run)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from danlu.base.files import write_json
+from danlu.base.files import write_sealed_json
 from danlu.base.runs import Run
 from danlu.inputs.shown import shown
 from danlu.prediction.answers import Answers
@@ -46,4 +46,4 @@ def write_gallery(run: Run, answers: Answers, examples: Examples) -> None:
         }
         for i, why in choose_examples(answers)
     ]
-    write_json(run.gallery_file, {"format": 1, "examples": rows})
+    write_sealed_json(run.gallery_file, {"format": 1, "examples": rows})

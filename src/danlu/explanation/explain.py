@@ -14,7 +14,7 @@ from PIL import Image
 
 from danlu.base.errors import ConfigError, UnreadableItem
 from danlu.base.extras import require_extra
-from danlu.base.files import write_json
+from danlu.base.files import write_sealed_json
 from danlu.base.registry import nearest_names
 from danlu.base.runs import Run, find_run
 from danlu.inputs.images import ImageRecipe, normalize
@@ -147,7 +147,7 @@ def explain_gallery(run: str | Path | Run) -> Path:
         for row, explanation in zip(batch, _explain_batch(predictor, items, targets, None), strict=True):
             told[row["key"]] = _to_gallery(explanation)
             method = method or explanation.method
-    write_json(run.explanations_file, {"format": FORMAT, "method": method, "examples": told})
+    write_sealed_json(run.explanations_file, {"format": FORMAT, "method": method, "examples": told})
     return run.explanations_file
 
 

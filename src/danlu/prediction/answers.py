@@ -60,7 +60,14 @@ class Answers:
                 header, *rows = csv.reader(file)
             if header != HEADER:
                 raise ValueError(f"its first line is not `{','.join(HEADER)}`")
-            keys, truth, answer, confidence, own = zip(*rows, strict=True) if rows else ((),) * 5
-            return cls(keys, truth, answer, np.array(confidence, dtype=float), np.array(own, dtype=float))
+            if any(len(row) != len(HEADER) for row in rows):
+                raise ValueError(f"a line does not have {len(HEADER)} columns")
+            keys, truth, answer, *shares = zip(*rows, strict=True) if rows else ((),) * 5
+            confidence, own = (np.array(column, dtype=float) for column in shares)
+            if not all(((column >= 0) & (column <= 1)).all() for column in (confidence, own)):
+                raise ValueError("a probability is not from 0 to 1")
+            return cls(keys, truth, answer, confidence, own)
         except (OSError, ValueError, csv.Error) as error:
-            raise ModelError(f"the answers `{path}` cannot be read: {error}") from error
+            raise ModelError(
+                f"the answers `{path}` cannot be read: {error}", hint=f"`danlu evaluate {path.parent}` writes them anew"
+            ) from error

@@ -7,9 +7,7 @@ from dataclasses import replace
 from danlu.base import log
 from danlu.base.errors import ConfigError
 from danlu.prediction.answers import UNKNOWN, Answers
-from danlu.scores.calibration import SURE, Calibration, choose_threshold, examples_needed
-
-NEVER = 1.1  # no confidence reaches it
+from danlu.scores.calibration import NEVER, SURE, Calibration, choose_threshold, examples_needed
 
 
 def with_threshold(calibration: Calibration, answers: Answers, max_error: float | None) -> Calibration:

@@ -17,6 +17,7 @@ PRIOR_DEVIATION = 0.5
 GRID = 33
 REFINEMENTS = 3
 SURE = 0.95
+NEVER = 1.1  # no confidence reaches it
 COVERAGES = 20
 CELLS_AT_ONCE = 1 << 17
 
@@ -74,10 +75,10 @@ class Calibration:
         """Raises `ModelError` for what is no calibration."""
         try:
             found = cls(float(values["temperature"]), int(values["examples"]), values["threshold"], values["max_error"])
-            is_sound = 0 < found.temperature < math.inf and all(
-                value is None or isinstance(value, float | int) for value in (found.threshold, found.max_error)
-            )
-        except (KeyError, TypeError, ValueError) as error:
+            is_sound = 0 < found.temperature < math.inf and (found.threshold is None) == (found.max_error is None)
+            if found.threshold is not None and found.max_error is not None:
+                is_sound &= 0 <= float(found.threshold) <= NEVER and 0 < float(found.max_error) < 1
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ModelError(f"the saved calibration is damaged: {error!r}") from error
         if not is_sound:
             raise ModelError(f"the saved calibration is damaged: {dict(values)}")

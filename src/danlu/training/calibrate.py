@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from danlu.base import log
-from danlu.base.files import write_json
+from danlu.base.files import write_sealed_json
 from danlu.base.runs import Run
 from danlu.data.prepare import PreparedData
 from danlu.prediction.answers import Answers
@@ -33,5 +33,5 @@ def calibrate(run: Run, prepared: PreparedData, max_error: float | None) -> Cali
         f" calibration error {before:.2%} before and {after:.2%} after"
     )
     calibration = with_threshold(fitted, answers, max_error)
-    write_json(run.calibration_file, {"format": 1, **calibration.to_json()})
+    write_sealed_json(run.calibration_file, {"format": 1, **calibration.to_json()})
     return calibration

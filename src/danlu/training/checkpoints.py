@@ -24,7 +24,7 @@ from torch import Tensor
 
 from danlu.base import log
 from danlu.base.errors import MachineError, ModelError
-from danlu.base.files import make_folder, remove_file, write_atomically, write_json
+from danlu.base.files import digest_of, make_folder, remove_file, write_atomically, write_json
 from danlu.base.machine import free_disk_bytes
 
 FORMAT = 2
@@ -137,7 +137,7 @@ class Checkpoints:
 
     def _write_mark(self, mark: str, content: dict[str, Any]) -> None:
         content = json.loads(json.dumps({**content, "mark": mark}))  # its own copy: the loop goes on changing lists
-        write_json(self.folder / f"{mark}.json", {"format": FORMAT, "sha256": _digest(content), "content": content})
+        write_json(self.folder / f"{mark}.json", {"format": FORMAT, "sha256": digest_of(content), "content": content})
         self.content[mark] = {key: value for key, value in content.items() if key != "mark"}
 
     def _delete_unnamed(self) -> None:
@@ -174,7 +174,7 @@ def _read_mark(folder: Path, mark: str) -> dict[str, Any]:
         raise ModelError(
             f"`{path}` has format {found_format}, this danlu reads up to {FORMAT}", hint="install a newer danlu"
         )
-    if not isinstance(content, dict) or digest != _digest(content) or content.get("mark") != mark:
+    if not isinstance(content, dict) or digest != digest_of(content) or content.get("mark") != mark:
         raise ModelError(f"the checkpoint mark `{path}` is damaged: its content is not what was written")
     return {key: value for key, value in content.items() if key != "mark"}
 
@@ -207,10 +207,6 @@ def _to_bytes(tensors: Mapping[str, Tensor]) -> bytes:
         written[name] = value.clone() if value.data_ptr() in places else value  # tied weights are written twice
         places.add(value.data_ptr())
     return tensors_to_bytes(written)
-
-
-def _digest(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -12,7 +12,7 @@ from typing import Any
 from danlu.base import log
 from danlu.base.config import Config, read_config
 from danlu.base.errors import ConfigError
-from danlu.base.files import write_csv, write_json, write_text
+from danlu.base.files import write_csv, write_sealed_json, write_text
 from danlu.base.machine import environment
 from danlu.base.runs import Run, create_run
 from danlu.checks.finding import Finding, counted
@@ -181,7 +181,7 @@ def _write_start(run: Run, data: str | Path, config: Config, prepared: PreparedD
         if isinstance(recipe, ImageRecipe)
         else recipe.to_json(),
     }
-    write_json(run.model_file, description)
+    write_sealed_json(run.model_file, description)
     return Start(run, place, config, prepared, description)
 
 
