@@ -174,7 +174,6 @@ def test_near_copies_of_an_example_that_stands_in_two_parts_are_leaks_in_any_ord
         table.write_text("text,label,part\n" + "\n".join(order) + "\n", encoding="utf-8")
         found = finding(danlu.inspect(table, folder=tmp_path), "leaked_near_copies")
         assert "3 of 33 validation examples" in found.message
-        assert found.message.startswith("2 pairs")
 
 
 def test_run_names_the_first_thousand_cases_and_counts_all(tmp_path: Path) -> None:

@@ -245,9 +245,15 @@ def compared_curves(histories: Mapping[str, Sequence[Mapping[str, Any]]], key: s
 
 
 def clean_label(text: str, longest: int = 40) -> str:
-    """A name without signs that an SVG file must not hold, cut where it is too long to read."""
+    """A name without signs that an SVG file must not hold, cut in its middle where it is too long to read: names of
+    runs differ at their ends.
+
+    >>> clean_label("a-long-name-1", 9)
+    'a-lo…me-1'
+    """
     plain = "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
-    return plain if len(plain) <= longest else plain[: longest - 1] + "…"
+    head = longest // 2
+    return plain if len(plain) <= longest else f"{plain[:head]}…{plain[head + 1 - longest :]}"
 
 
 def _axes(x: str, y: str, size: tuple[float, float] = (WIDTH, HEIGHT)) -> tuple[Figure, Any]:
