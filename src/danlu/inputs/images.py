@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import io
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -106,14 +108,23 @@ def decode_image(data: bytes, recipe: ImageRecipe) -> np.ndarray:
         try:
             if image.format == "JPEG":
                 image.draft("L" if recipe.channels == 1 else "RGB", _draft_size(image, recipe))
-            image.load()
-            turn = TURNS.get(_orientation(image))
-            upright = image if turn is None else image.transpose(turn)
-            return _to_array(_resized(_in_mode(upright, recipe.channels), recipe))
+            return fit_image(image, recipe)
         except UnreadableItem:
             raise
         except Exception as error:  # Pillow's decoders raise many types for broken data
             raise UnreadableItem(_broken(data, error)) from error
+
+
+def fit_image(image: Image.Image, recipe: ImageRecipe) -> np.ndarray:
+    """A Pillow image by the same rules as a file, as (channels, height, width) uint8.
+
+    A large JPEG file is decoded at a fraction of its size, which Pillow can only do before it has decoded it: what was
+    opened elsewhere may differ from the file by a level or two.
+    """
+    image.load()
+    turn = TURNS.get(_orientation(image))
+    upright = image if turn is None else image.transpose(turn)
+    return _to_array(_resized(_in_mode(upright, recipe.channels), recipe))
 
 
 def fit_pixels(pixels: np.ndarray, recipe: ImageRecipe) -> np.ndarray:
@@ -127,6 +138,39 @@ def fit_pixels(pixels: np.ndarray, recipe: ImageRecipe) -> np.ndarray:
         return np.ascontiguousarray(pixels.reshape(*pixels.shape[:2], -1).transpose(2, 0, 1))
     image = Image.fromarray(pixels.reshape(pixels.shape[:2]) if gray else pixels)
     return _to_array(_resized(_in_mode(image, recipe.channels), recipe))
+
+
+def pixels_from_list(values: Sequence[Any]) -> np.ndarray:
+    """Rows of numbers 0 to 255, or of (red, green, blue) triples, as uint8 pixels.
+
+    Raises `UnreadableItem` for rows of unequal length and for other numbers.
+
+    >>> pixels_from_list([[0, 255], [128, 3]]).tolist()
+    [[0, 255], [128, 3]]
+    """
+    try:
+        pixels = np.array(values)
+    except (ValueError, OverflowError):
+        raise UnreadableItem("is a list whose rows have different lengths") from None
+    if pixels.dtype.kind not in "iu":
+        raise UnreadableItem("is a list of something other than whole numbers")
+    if pixels.size and (pixels.min() < 0 or pixels.max() > 255):
+        raise UnreadableItem("is a list of numbers that are not all from 0 to 255")
+    return pixels.astype(np.uint8)
+
+
+def bytes_from_base64(text: str) -> bytes:
+    """The file in a base64 text, which may start as a data URL does and may hold line ends. Raises `UnreadableItem`.
+
+    >>> bytes_from_base64("data:image/png;base64,iVBO Rw==")
+    b'\x89PNG'
+    """
+    body = text.partition(",")[2] if text[:5].lower() == "data:" else text
+    plain = "".join(body.split()).rstrip("=")
+    try:
+        return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        raise UnreadableItem("is not base64") from None
 
 
 def normalize(pixels: Any, recipe: ImageRecipe) -> Any:

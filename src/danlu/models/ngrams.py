@@ -50,7 +50,10 @@ class NGrams(nn.Module):
         if self.training and self.gram_dropout:
             grams = grams * (torch.rand(grams.shape, device=grams.device) >= self.gram_dropout)
         count = (grams != 0).sum(1, keepdim=True).clamp(min=1)
-        total = functional.embedding_bag(grams, self.embedding.weight, mode="sum", padding_idx=0)
+        if torch.compiler.is_exporting():  # ONNX has no embedding bag; the row of the padding is 0
+            total = self.embedding(grams).sum(1)
+        else:
+            total = functional.embedding_bag(grams, self.embedding.weight, mode="sum", padding_idx=0)
         scores: Tensor = self.head(self.dropout(total / count.sqrt()))
         return scores
 

@@ -14,7 +14,7 @@ from PIL import Image
 from danlu.base.errors import ConfigError, UnreadableItem
 from danlu.base.extras import require_extra
 from danlu.base.runs import Run, find_run
-from danlu.inputs.images import ImageRecipe, decode_image, fit_pixels, normalize, read_file
+from danlu.inputs.images import ImageRecipe, decode_image, fit_image, fit_pixels, pixels_from_list, read_file
 from danlu.inputs.texts import TextRecipe, pad_rows
 from danlu.prediction.answers import UNKNOWN
 from danlu.scores.calibration import Calibration
@@ -24,6 +24,9 @@ NOT_CALIBRATED = Calibration()
 
 
 class Engine(Protocol):
+    """What computes: (B, channels, height, width) uint8 pixels, or (B, length) int64 token numbers, to (B, classes)
+    float64 that add up to 1."""
+
     def probabilities(self, inputs: np.ndarray) -> np.ndarray: ...
 
 
@@ -79,7 +82,7 @@ class Predictor:
     def predict(self, inputs: Sequence[Any] | str | Path) -> list[Prediction]:
         """An answer for each input, in order; one that cannot be read has `error` and harms no other.
 
-        For image models: paths, file bytes, Pillow images or uint8 arrays (H, W) or (H, W, channels).
+        For image models: paths, file bytes, Pillow images, and uint8 arrays or lists (H, W) or (H, W, channels).
         For text models: texts.
         """
         items = [inputs] if isinstance(inputs, (str, Path, bytes, np.ndarray, Image.Image)) else list(inputs)
@@ -110,11 +113,8 @@ class Predictor:
             order = np.argsort([len(row) for row in inputs], kind="stable")
         for start in range(0, count, BATCH):
             chosen = order[start : start + BATCH]
-            if isinstance(self.recipe, ImageRecipe):
-                images = inputs[chosen].astype(np.float32)
-                out[chosen] = self.engine.probabilities(normalize(images, self.recipe))
-            else:
-                out[chosen] = self.engine.probabilities(pad_rows([inputs[i] for i in chosen]))
+            rows = inputs[chosen] if isinstance(self.recipe, ImageRecipe) else pad_rows([inputs[i] for i in chosen])
+            out[chosen] = self.engine.probabilities(rows)
         return out
 
     def _answer(self, items: Sequence[Any]) -> Iterator[Prediction]:
@@ -152,7 +152,9 @@ class Predictor:
         if isinstance(item, (bytes, bytearray)):
             return decode_image(bytes(item), self.recipe)
         if isinstance(item, Image.Image):
-            return fit_pixels(np.asarray(item.convert("L" if self.recipe.channels == 1 else "RGB")), self.recipe)
+            return fit_image(item, self.recipe)
+        if isinstance(item, (list, tuple)):
+            return fit_pixels(pixels_from_list(item), self.recipe)
         if isinstance(item, np.ndarray):
             return fit_pixels(item, self.recipe)
         raise UnreadableItem(f"is not an image but {type(item).__name__}")

@@ -9,6 +9,7 @@ import torch
 
 from danlu.base.errors import ModelError
 from danlu.base.runs import Run
+from danlu.inputs.images import ImageRecipe, normalize
 
 
 class TorchEngine:
@@ -26,11 +27,14 @@ class TorchEngine:
         weights = load_checkpoint(run.checkpoints_folder, "best").tensors
         _load_weights(self.model, weights, run)
         self.model.eval()
+        is_image = description["kind"] == "images"
+        self.recipe = ImageRecipe.from_json(description["preprocessing"]) if is_image else None
 
     def probabilities(self, inputs: np.ndarray) -> np.ndarray:
-        """(B, …) model inputs → (B, classes) float64 that add up to 1."""
+        """(B, channels, height, width) uint8 or (B, length) int64 → (B, classes) float64 that add up to 1."""
         with torch.inference_mode():
-            scores = self.model(torch.from_numpy(inputs))
+            rows = torch.from_numpy(inputs)
+            scores = self.model(rows if self.recipe is None else normalize(rows.float(), self.recipe))
         answered: np.ndarray = scores.double().softmax(1).numpy()
         return answered
 
