@@ -25,6 +25,7 @@ LEVELS = {
     "reporting": 4,
     "evaluation": 5,
     "explanation": 5,
+    "exporting": 5,
     "inspection": 5,
     "cli": 7,
 }
@@ -47,6 +48,7 @@ OUTSIDE = {
     "training": {"torch", "safetensors"},
     "evaluation": {"numpy"},
     "explanation": {"numpy", "PIL"},
+    "exporting": {"numpy", "PIL"},
     "inspection": {"numpy"},
     "cli": {"click"},
 }
@@ -55,6 +57,9 @@ HEAVY_FILES = {
     "data/augment.py": {"torch"},
     "data/batches.py": {"torch", "numpy"},
     "prediction/torch_engine.py": {"torch", "numpy"},
+    "prediction/onnx_engine.py": {"onnxruntime", "numpy"},
+    "exporting/exported.py": {"torch"},
+    "exporting/onnx_format.py": {"torch"},
     "reporting/figures.py": {"matplotlib", "numpy"},
     "reporting/page.py": {"jinja2", "markupsafe"},
     "explanation/attribution.py": {"torch", "captum", "numpy"},

@@ -13,6 +13,7 @@ import io
 import json
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -122,6 +123,29 @@ def remove_file(path: Path) -> None:
     with _told(path):
         if os.path.lexists(path):
             os.unlink(path)
+
+
+def replace_folder(built: Path, target: Path) -> None:
+    """Make a finished folder the one at `target`; what was there is gone only after that."""
+    old = target.with_name(f".{target.name}.{os.getpid()}.old")
+    with _told(target):
+        remove_folder(old)
+        sync_folder(built)
+        if os.path.lexists(target):
+            os.rename(target, old)
+        try:
+            os.rename(built, target)
+        except OSError:
+            if os.path.lexists(old):
+                os.rename(old, target)
+            raise
+        sync_folder(target.parent)
+    remove_folder(old)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder with what is in it, if it is there."""
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def sync_folder(folder: Path) -> None:

@@ -110,6 +110,10 @@ class Run:
         return self.folder / "explanations.json"
 
     @property
+    def bundle_folder(self) -> Path:
+        return self.folder / "bundle"
+
+    @property
     def charts_folder(self) -> Path:
         return self.folder / "charts"
 

@@ -21,6 +21,7 @@ COMMANDS = {
     "evaluate": ("danlu.cli.evaluate", "Score a run on its test part or on other data."),
     "report": ("danlu.cli.report", "Write the report of a run anew, or its charts as PNG files."),
     "compare": ("danlu.cli.compare", "Compare runs on the same test examples."),
+    "export": ("danlu.cli.export", "Make a bundle of a run, which answers without PyTorch."),
     "predict": ("danlu.cli.predict", "Answer for images or texts."),
     "explain": ("danlu.cli.explain", "Show what answers rest on: places of images, tokens of texts."),
     "runs": ("danlu.cli.runs", "List all runs with their results."),

@@ -11,8 +11,9 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
+from danlu.base.bundle import PREPROCESSING, Bundle, is_bundle, open_bundle
 from danlu.base.errors import ConfigError, UnreadableItem
-from danlu.base.extras import require_extra
+from danlu.base.extras import missing_packages, require_extra
 from danlu.base.runs import Run, find_run
 from danlu.inputs.images import ImageRecipe, decode_image, fit_image, fit_pixels, pixels_from_list, read_file
 from danlu.inputs.texts import TextRecipe, pad_rows
@@ -161,15 +162,41 @@ class Predictor:
 
 
 def load(place: str | Path | Run) -> Predictor:
-    """The predictor of a run, at its best weights and calibrated. Raises `ConfigError` or `ModelError`."""
+    """The predictor of a bundle, which needs no PyTorch, or of a run at its best weights.
+
+    Raises `ConfigError` where there is neither, and `ModelError` for a damaged one.
+    """
+    if not isinstance(place, Run) and is_bundle(place):
+        return load_bundle(open_bundle(place))
+    run = place if isinstance(place, Run) else find_run(place)
+    if is_bundle(run.bundle_folder) and missing_packages("train"):
+        raise ConfigError(f"`{run}` is a run, which needs PyTorch", hint=f"its bundle does not: `{run.bundle_folder}`")
     require_extra("train", "a model that is not exported")
     from danlu.prediction.torch_engine import TorchEngine
 
-    run = place if isinstance(place, Run) else find_run(place)
     description = run.model()
     saved = run.calibration()
     calibration = Calibration.from_json(saved) if saved else NOT_CALIBRATED
     return Predictor(description["kind"], description["classes"], recipe_of(description), TorchEngine(run), calibration)
+
+
+def load_bundle(bundle: Bundle, variant: str | None = None) -> Predictor:
+    """The predictor of a bundle, by its default variant or the one named."""
+    from danlu.prediction.onnx_engine import HowToRun, OnnxEngine
+
+    name = variant or bundle.content["default"]
+    if name not in bundle.variants:
+        raise ConfigError(f"`{bundle}` has no variant {name!r}", hint="it has " + ", ".join(bundle.variants))
+    told = bundle.variants[name]
+    engine = OnnxEngine(
+        bundle.read(told["file"]),
+        name=str(bundle.folder / told["file"]),
+        kind=bundle.kind,
+        num_classes=len(bundle.classes),
+        how=HowToRun(**told["how"]),
+    )
+    recipe = recipe_of({"kind": bundle.kind, "preprocessing": bundle.read_json(PREPROCESSING)})
+    return Predictor(bundle.kind, bundle.classes, recipe, engine, Calibration.from_json(bundle.content["calibration"]))
 
 
 def recipe_of(description: dict[str, Any]) -> ImageRecipe | TextRecipe:

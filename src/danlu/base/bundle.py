@@ -1,0 +1,148 @@
+"""The bundle: a model as it is shipped. What is in it and under which names; no other file of danlu spells these.
+
+`bundle.json` is the mark: it names every other file with its size and SHA-256, and holds the hash of its own content.
+A bundle holds no code and no pickle.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from danlu.base.errors import ConfigError, ModelError
+from danlu.base.files import digest_of, make_folder, remove_folder, write_atomically, write_json
+
+FORMAT = 1
+MARK = "bundle.json"
+PREPROCESSING = "preprocessing.json"
+WEIGHTS = "weights.safetensors"
+REFERENCE = "reference.json"
+PARITY = "parity.json"
+ENGINES = "engines.json"
+CARD = "README.md"
+KINDS = ("images", "texts")
+_ANEW = "`danlu export RUN` writes it anew"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A folder whose mark has been read. `content`: kind, classes, calibration, variants and what is told of files."""
+
+    folder: Path
+    content: Mapping[str, Any]
+
+    @property
+    def kind(self) -> str:
+        return str(self.content["kind"])
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(self.content["classes"])
+
+    @property
+    def variants(self) -> dict[str, dict[str, Any]]:
+        """Name → its ONNX file and what is known of it; `default` names the one that answers."""
+        return dict(self.content["variants"])
+
+    def __str__(self) -> str:
+        return str(self.folder)
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a file, which are those the mark names. Raises `ModelError`."""
+        expected = self.content["files"].get(name)
+        path = self.folder / name
+        if expected is None:
+            raise ModelError(f"`{self}` names no file `{name}`", hint=_ANEW)
+        try:
+            if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would wait for ever
+                raise ModelError(f"`{path}` is not a regular file", hint=_ANEW)
+            data = path.read_bytes()
+        except OSError as error:
+            raise ModelError(f"`{path}` cannot be read: {error.strerror or error}", hint=_ANEW) from error
+        if len(data) != expected["size_bytes"] or hashlib.sha256(data).hexdigest() != expected["sha256"]:
+            raise ModelError(f"`{path}` is not what the bundle was made with{_looks_like(data)}", hint=_ANEW)
+        return data
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """A JSON file of the bundle."""
+        try:
+            return dict(json.loads(self.read(name)))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise ModelError(f"`{self.folder / name}` cannot be read: {error}", hint=_ANEW) from error
+
+    def verify(self) -> None:
+        """Read every file. Raises `ModelError` at the first that is not what the bundle was made with."""
+        for name in self.content["files"]:
+            self.read(name)
+
+
+def is_bundle(place: str | Path) -> bool:
+    """Whether a folder has a bundle's mark, whatever is in it."""
+    return os.path.lexists(Path(place) / MARK)
+
+
+def open_bundle(place: str | Path) -> Bundle:
+    """The bundle in a folder. Raises `ConfigError` where there is none and `ModelError` for a damaged or newer one."""
+    folder = Path(place)
+    path = folder / MARK
+    if not is_bundle(folder):
+        raise ConfigError(f"no bundle in `{folder}`: it has no `{MARK}`", hint="`danlu export RUN` makes one")
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise ModelError(f"`{path}` is not a regular file", hint=_ANEW)
+        data = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"`{path}` cannot be read: {error.strerror or error}", hint=_ANEW) from error
+    try:
+        written = json.loads(data)
+        found, digest, content = int(written["format"]), written["sha256"], written["content"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ModelError(f"`{path}` is damaged{_looks_like(data)}: {error}", hint=_ANEW) from error
+    if found > FORMAT:
+        raise ModelError(f"`{path}` has format {found}, this danlu reads up to {FORMAT}", hint="install a newer danlu")
+    if not isinstance(content, dict) or digest != digest_of(content):
+        raise ModelError(f"`{path}` is damaged: its content is not what was written", hint=_ANEW)
+    if content["kind"] not in KINDS or any(Path(name).name != name for name in content["files"]):
+        raise ModelError(f"`{path}` was made by something else than danlu", hint=_ANEW)
+    return Bundle(folder, content)
+
+
+def write_mark(folder: Path, content: Mapping[str, Any]) -> Bundle:
+    """Name all files that are in the folder, and seal it."""
+    files: dict[str, dict[str, Any]] = {}
+    for path in sorted(folder.iterdir()):
+        if path.name != MARK:
+            data = path.read_bytes()
+            files[path.name] = {"size_bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    sealed = {**content, "files": files}
+    write_json(folder / MARK, {"format": FORMAT, "sha256": digest_of(sealed), "content": sealed})
+    return open_bundle(folder)
+
+
+def write_file(folder: Path, name: str, data: bytes) -> None:
+    write_atomically(folder / name, lambda file: file.write(data))
+
+
+def workshop(target: Path) -> Path:
+    """An empty folder beside `target` in which its bundle is built."""
+    folder = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    remove_folder(folder)
+    make_folder(folder)
+    return folder
+
+
+def _looks_like(data: bytes) -> str:
+    start = data[:256].lstrip().lower()
+    if not data:
+        return " (it is empty)"
+    if start.startswith(b"version https://git-lfs"):
+        return " (it is a Git LFS pointer: `git lfs pull` fetches the file)"
+    if start.startswith((b"<!doctype html", b"<html")):
+        return " (it is a web page)"
+    return ""

@@ -1,0 +1,76 @@
+"""`README.md` of a bundle: what the model is for, what it was made of, how good it is and where not to use it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def card(content: Mapping[str, Any], facts: Mapping[str, Any], evaluation: Mapping[str, Any] | None) -> str:
+    """Markdown. `content`: of the bundle's mark; `facts`: name, data, parts and model of the run."""
+    kind, classes = content["kind"], content["classes"]
+    lines = [
+        f"# {facts['name']}",
+        "",
+        f"A classifier of {kind} into {len(classes):,} classes: {', '.join(classes[:20])}"
+        + (" …" if len(classes) > 20 else ""),
+        "",
+        "## Use",
+        "",
+        "```",
+        f"danlu predict . {'image.jpg' if kind == 'images' else 'TEXT'}",
+        "```",
+        "",
+        "It needs the base install of danlu, not PyTorch.",
+        "",
+        "## Made of",
+        "",
+        "| what | value |",
+        "|---|---|",
+        f"| architecture | {facts['model']} |",
+        f"| data | {facts['data']} |",
+        f"| examples | {', '.join(f'{count:,} {part}' for part, count in facts['parts'].items())} |",
+        f"| made | {content['made']} with danlu {content['danlu']} |",
+        "",
+    ]
+    if evaluation:
+        lines += _scores(evaluation)
+    lines += ["## Limits", "", *(f"- {text}" for text in _limits(kind, classes, content, evaluation)), ""]
+    return "\n".join(lines)
+
+
+def _scores(evaluation: Mapping[str, Any]) -> list[str]:
+    macro, intervals = evaluation["averages"]["macro"], evaluation["intervals"]
+    rows = [("accuracy", evaluation["accuracy"]), *((f"macro {name}", macro[name]) for name in macro)]
+    told = []
+    for name, value in rows:
+        low, high = intervals[name.replace(" ", "_")]
+        told.append(f"| {name} | {value:.2%} | {low:.2%} to {high:.2%} |")
+    return [
+        f"## Scores on {evaluation['examples']:,} test examples",
+        "",
+        "| score | value | 95 % interval |",
+        "|---|---|---|",
+        *told,
+        "",
+    ]
+
+
+def _limits(
+    kind: str, classes: list[str], content: Mapping[str, Any], evaluation: Mapping[str, Any] | None
+) -> list[str]:
+    told = [
+        f"Every input gets one of {len(classes):,} classes, also one that belongs to none of them.",
+        f"Scores hold for {kind} that come as those of the data set came; others need an evaluation of their own.",
+    ]
+    threshold = content["calibration"]["threshold"]
+    if threshold is not None:
+        told[0] = f"Below a confidence of {threshold:.2%} the answer is `unknown`; an input of no class may exceed it."
+    if evaluation is None:
+        return [*told, "It was not evaluated: nothing is known of its errors."]
+    weak = [name for name, row in evaluation["per_class"].items() if row["support"] and row["recall"] < 0.8]
+    if weak:
+        told.append(f"Fewer than 4 of 5 examples are recognised of: {', '.join(weak[:10])}.")
+    if evaluation["part_looks"] > 1:
+        told.append(f"The test examples have been looked at {evaluation['part_looks']:,} times, which flatters scores.")
+    return told

@@ -1,0 +1,50 @@
+"""The module that is exported: pixels or token numbers in, scores and features out."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from danlu.base.errors import ModelError
+from danlu.base.runs import Run
+from danlu.inputs.images import ImageRecipe, normalize
+from danlu.prediction.torch_engine import TorchEngine
+
+EXAMPLE_LENGTH = 17
+
+
+class Exported(nn.Module):
+    """A trained model with its normalisation before it.
+
+    Pixels enter as uint8, so that whoever serves the file cannot normalise them otherwise; the last layer's input comes
+    out beside the scores, for those who watch the model.
+    """
+
+    def __init__(self, model: nn.Module, recipe: ImageRecipe | None) -> None:
+        super().__init__()
+        self.model = model
+        self.recipe = recipe
+        layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
+        if not layers:
+            raise ModelError("the model has no linear layer, from whose input its features could be read")
+        self._last = [layers[-1]]  # in a list, so that its weights are not named twice
+
+    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, channels, height, width) uint8 or (B, length) int64 → (B, classes) scores and (B, features)."""
+        seen: list[Tensor] = []
+        hook = self._last[0].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+        scores = self.model(inputs if self.recipe is None else normalize(inputs.float(), self.recipe))
+        hook.remove()
+        return scores, seen[0]
+
+    def example(self) -> Tensor:
+        """Inputs to trace with: two images, or two texts."""
+        if self.recipe is not None:
+            return torch.zeros(2, *self.recipe.shape, dtype=torch.uint8)
+        return torch.ones(2, EXAMPLE_LENGTH, dtype=torch.int64)
+
+
+def exported_of(run: Run) -> Exported:
+    """The best weights of a run, ready to be exported."""
+    engine = TorchEngine(run)
+    return Exported(engine.model, engine.recipe).eval()

@@ -1,0 +1,84 @@
+"""Probabilities through onnxruntime, without PyTorch. The only file of this room that imports it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnxruntime
+
+from danlu.base.errors import MachineError, ModelError
+
+INPUT, SCORES, FEATURES = "inputs", "scores", "features"
+TYPES = {"images": "tensor(uint8)", "texts": "tensor(int64)"}
+FATAL_ONLY = 4
+
+
+@dataclass(frozen=True)
+class HowToRun:
+    """`threads`: 0 for as many as there are cores. `optimization`: of the graph, `basic`, `extended` or `all`."""
+
+    threads: int = 0
+    optimization: str = "all"
+
+
+class OnnxEngine:
+    """An ONNX file as a function from pixels or token numbers to probabilities.
+
+    The file is loaded from its bytes, so that it cannot name files outside. Threads that wait do not spin: a server
+    has other things to compute.
+    """
+
+    def __init__(self, model: bytes, *, name: str, kind: str, num_classes: int, how: HowToRun = HowToRun()) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = how.threads
+        options.graph_optimization_level = getattr(
+            onnxruntime.GraphOptimizationLevel, f"ORT_ENABLE_{how.optimization.upper()}"
+        )
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = FATAL_ONLY  # what fails is raised
+        try:
+            self.session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime raises a type for each of its status codes
+            raise ModelError(f"`{name}` cannot be run: {_first_line(error)}") from error
+        inputs = {value.name: (value.type, len(value.shape)) for value in self.session.get_inputs()}
+        outputs = {value.name: value.shape for value in self.session.get_outputs()}
+        if inputs != {INPUT: (TYPES[kind], 4 if kind == "images" else 2)} or SCORES not in outputs:
+            raise ModelError(f"`{name}` does not read {kind} as danlu writes them: {inputs} → {sorted(outputs)}")
+        if outputs[SCORES][-1] != num_classes:
+            raise ModelError(f"`{name}` has {outputs[SCORES][-1]} scores, the bundle {num_classes} classes")
+
+    def probabilities(self, inputs: np.ndarray) -> np.ndarray:
+        """(B, channels, height, width) uint8 or (B, length) int64 → (B, classes) float64 that add up to 1."""
+        return softmax(self._run(inputs, SCORES))
+
+    def features(self, inputs: np.ndarray) -> np.ndarray:
+        """As `probabilities`, to the (B, features) float32 that the last layer reads."""
+        return self._run(inputs, FEATURES)
+
+    def _run(self, inputs: np.ndarray, output: str) -> np.ndarray:
+        try:
+            found: np.ndarray = self.session.run([output], {INPUT: np.ascontiguousarray(inputs)})[0]
+        except Exception as error:
+            told = _first_line(error)
+            if "allocate" in told.lower():
+                raise MachineError(f"not enough memory for {len(inputs):,} examples at a time: {told}") from error
+            raise ModelError(f"the model cannot compute an input of the shape {inputs.shape}: {told}") from error
+        return found
+
+
+def softmax(scores: np.ndarray) -> np.ndarray:
+    """(B, classes) scores → float64 probabilities.
+
+    >>> softmax(np.array([[0.0, 0.0]])).tolist()
+    [[0.5, 0.5]]
+    """
+    shifted = scores.astype(np.float64)
+    shifted -= shifted.max(1, keepdims=True)
+    np.exp(shifted, out=shifted)
+    probabilities: np.ndarray = shifted / shifted.sum(1, keepdims=True)
+    return probabilities
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
