@@ -114,6 +114,10 @@ class Run:
         return self.folder / "bundle"
 
     @property
+    def exports_folder(self) -> Path:
+        return self.folder / "exports"
+
+    @property
     def charts_folder(self) -> Path:
         return self.folder / "charts"
 

@@ -11,6 +11,7 @@ from danlu.base import log
 from danlu.base.errors import ConfigError
 from danlu.base.log import display_width, pad
 from danlu.base.machine import suit_process_to_training
+from danlu.cli.inputs import share_of
 
 if TYPE_CHECKING:
     from danlu.evaluation.evaluate import Evaluation
@@ -46,7 +47,7 @@ def command(run: str, data: str | None, max_error: str | None, explain: bool, as
     if max_error is not None:
         from danlu.evaluation.evaluate import choose_max_error
 
-        choose_max_error(run, _share_of(max_error))
+        choose_max_error(run, None if max_error.strip().lower() == "off" else share_of(max_error, "--max-error"))
     evaluation = evaluate(run, data)
     if as_json:
         click.echo(json.dumps(evaluation.to_json(), ensure_ascii=False))
@@ -58,22 +59,6 @@ def command(run: str, data: str | None, max_error: str | None, explain: bool, as
 
             explain_gallery(run)
         log.say(f"report: {report(run)}")
-
-
-def _share_of(text: str) -> float | None:
-    """A share as people write it.
-
-    >>> _share_of("2%"), _share_of("0.02"), _share_of("off")
-    (0.02, 0.02, None)
-    """
-    if text.strip().lower() == "off":
-        return None
-    try:
-        return float(text.strip().removesuffix("%")) / (100 if text.strip().endswith("%") else 1)
-    except ValueError:
-        raise ConfigError(
-            f"`--max-error {text}` is no share of wrong answers", hint="such as 0.02 or 2%; `off` answers always"
-        ) from None
 
 
 def print_evaluation(evaluation: Evaluation, *, to_stdout: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""What `danlu predict` and `danlu explain` take as inputs, one after the other."""
+"""What commands take on the command line: files, folders, tables and texts, one after the other, and shares."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from danlu.base.errors import DataError
+from danlu.base.errors import ConfigError, DataError
 
 
 def image_inputs(inputs: tuple[str, ...]) -> Iterator[str]:
@@ -53,3 +53,15 @@ def one_line(text: str) -> str:
     """One line of at most 80 signs, whatever stands in the input."""
     flat = " ".join(text.split())
     return flat if len(flat) <= 80 else flat[:79] + "…"
+
+
+def share_of(text: str, option: str) -> float:
+    """A share as people write it. Raises `ConfigError`.
+
+    >>> share_of("2%", "--max-error"), share_of("0.02", "--max-error")
+    (0.02, 0.02)
+    """
+    try:
+        return float(text.strip().removesuffix("%")) / (100 if text.strip().endswith("%") else 1)
+    except ValueError:
+        raise ConfigError(f"`{option} {text}` is no share", hint="such as 0.02 or 2%") from None

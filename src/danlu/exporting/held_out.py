@@ -33,6 +33,12 @@ class HeldOut:
     def __len__(self) -> int:
         return len(self.keys)
 
+    def select(self, chosen: np.ndarray) -> HeldOut:
+        """The examples at these places."""
+        inputs = self.inputs[chosen] if isinstance(self.inputs, np.ndarray) else [self.inputs[i] for i in chosen]
+        keys, items = tuple(self.keys[i] for i in chosen), tuple(self.items[i] for i in chosen)
+        return HeldOut(keys, items, inputs, self.labels[chosen])
+
 
 def held_out(run: Run, parts: Sequence[str], most: int) -> HeldOut:
     """Up to `most` examples of these parts, in the order of the parts, spread evenly over each part."""

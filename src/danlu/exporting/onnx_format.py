@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 
 from danlu.base.errors import ModelError
 from danlu.exporting.exported import Exported
+from danlu.exporting.quiet import silence
 from danlu.prediction.onnx_engine import FEATURES, INPUT, SCORES
 
 OPSET = 20
@@ -41,19 +37,3 @@ def onnx_bytes(exported: Exported) -> bytes:
         raise ModelError("PyTorch gave no ONNX program")
     data: bytes = program.model_proto.SerializeToString()
     return data
-
-
-@contextmanager
-def silence() -> Iterator[None]:
-    """Without the exporter's notes about packages it could use."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
