@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from danlu.evaluation.compare import compare as compare
     from danlu.evaluation.evaluate import evaluate as evaluate
     from danlu.explanation.explain import explain as explain
+    from danlu.exporting.export import export as export
     from danlu.inspection.inspect import inspect as inspect
     from danlu.prediction.predictor import Predictor as Predictor
     from danlu.prediction.predictor import load as load
@@ -40,6 +41,7 @@ _PUBLIC = {
     "Trainer": "danlu.training.trainer",
     "evaluate": "danlu.evaluation.evaluate",
     "explain": "danlu.explanation.explain",
+    "export": "danlu.exporting.export",
     "inspect": "danlu.inspection.inspect",
     "report": "danlu.reporting.report",
     "compare": "danlu.evaluation.compare",

@@ -44,6 +44,15 @@ class Exported(nn.Module):
         return torch.ones(2, EXAMPLE_LENGTH, dtype=torch.int64)
 
 
+def forget_lstm_kernel() -> None:
+    """Let PyTorch look its LSTM up anew.
+
+    To export any text length it puts a loop in place of the LSTM's kernel, but does not clear the kernel it remembers
+    from an export, or a compilation, before: that one unrolls the length it is traced with.
+    """
+    torch.ops.aten.lstm.input._dispatch_cache.clear()
+
+
 def exported_of(run: Run) -> Exported:
     """The best weights of a run, ready to be exported."""
     engine = TorchEngine(run)

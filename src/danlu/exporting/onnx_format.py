@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from danlu.base.errors import ModelError
-from danlu.exporting.exported import Exported
+from danlu.exporting.exported import Exported, forget_lstm_kernel
 from danlu.exporting.quiet import silence
 from danlu.prediction.onnx_engine import FEATURES, INPUT, SCORES
 
@@ -18,6 +18,7 @@ def onnx_bytes(exported: Exported) -> bytes:
     axes = {0: torch.export.Dim.DYNAMIC}
     if exported.recipe is None:
         axes[1] = torch.export.Dim.DYNAMIC
+    forget_lstm_kernel()
     try:
         with silence():
             program = torch.onnx.export(

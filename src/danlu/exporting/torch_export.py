@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from danlu.base.errors import ModelError
-from danlu.exporting.exported import Exported
+from danlu.exporting.exported import Exported, forget_lstm_kernel
 from danlu.exporting.quiet import silence
 
 FILE = "model.pt2"
@@ -36,6 +36,7 @@ def write(exported: Exported, folder: Path, name: str, classes: tuple[str, ...])
     axes = {0: torch.export.Dim.DYNAMIC}
     if exported.recipe is None:
         axes[1] = torch.export.Dim.DYNAMIC
+    forget_lstm_kernel()
     try:
         with silence(), torch.no_grad(), register_lstm_while_loop_decomposition():
             program = torch.export.export(
