@@ -17,3 +17,4 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DANLU_CACHE", str(tmp_path / ".cache"))
     monkeypatch.delenv("DANLU_RUNS", raising=False)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("danlu.exporting.engines.SECONDS", 0.002)  # how fast a bundle is matters to no test

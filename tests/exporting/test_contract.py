@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,6 @@ from pictures import write_pictures, write_reviews
 
 QUICK = {"training.epochs": 1, "training.threads": 1}
 RUNS: dict[str, danlu.Run] = {}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def briefly_measured() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("danlu.exporting.engines.SECONDS", 0.002)
-        yield
 
 
 @pytest.fixture(scope="module")

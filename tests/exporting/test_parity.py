@@ -46,11 +46,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> danlu.Run:
     return danlu.Run(found.folder.resolve())
 
 
-@pytest.fixture(autouse=True)
-def briefly_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("danlu.exporting.engines.SECONDS", 0.002)
-
-
 class Skewed(Predictor):
     """A bundle whose reader prepares images in its own way."""
 

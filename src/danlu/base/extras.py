@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from danlu.base.errors import MachineError
 
 EXTRAS = {
-    "train": ("torch", "sklearn", "safetensors"),
+    "train": ("torch", "sklearn", "safetensors", "onnx", "onnxscript"),
     "explain": ("captum",),
 }
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from danlu.base.errors import ConfigError, MachineError, ModelError
-from danlu.base.files import SEAL, append_text, digest_of, point_link, write_json, write_text
+from danlu.base.files import SEAL, append_text, digest_of, point_link, remove_folder, write_json, write_text
 from danlu.base.machine import is_alive
 from danlu.base.registry import nearest_names
 
@@ -155,6 +155,8 @@ class Run:
         """Remove what was said of weights that change now."""
         for path in (self.evaluation_file, self.answers_file("test"), self.gallery_file, self.explanations_file):
             path.unlink(missing_ok=True)
+        for folder in (self.bundle_folder, self.exports_folder):
+            remove_folder(folder)
         self.report_file.unlink(missing_ok=True)
         self.update(test=None)
 

@@ -12,11 +12,12 @@ SHOWN = 5
 
 @click.command()
 def command() -> None:
-    """The whole way on 1,797 handwritten digits that come along: train, evaluate, predict. Under a minute."""
+    """The whole way on 1,797 handwritten digits that come along: train, evaluate, export, predict. Under a minute."""
     suit_process_to_training()
     from danlu.cli.evaluate import print_evaluation
     from danlu.data.split import read_manifest
     from danlu.evaluation.evaluate import evaluate
+    from danlu.exporting.export import export
     from danlu.prediction.predictor import load
     from danlu.sources.known import read
     from danlu.training.train import train
@@ -26,12 +27,14 @@ def command() -> None:
     log.say(f"\n2. evaluate on the untouched test part: `danlu evaluate {run}`")
     evaluation = evaluate(run)
     print_evaluation(evaluation)
-    log.say(f"\n3. predict {SHOWN} test digits: `danlu predict {run} FILE…`")
+    log.say(f"\n3. export a bundle that is proven equal and needs no PyTorch: `danlu export {run}`")
+    bundle = export(run)
+    log.say(f"\n4. predict {SHOWN} test digits: `danlu predict {bundle} FILE…`")
     examples = read("digits")
     test = [row for row in read_manifest(run.manifest_file) if row.part == "test"][:SHOWN]
     place = {key: index for index, key in enumerate(examples.keys)}
     pixels = [examples.items[place[row.key]] for row in test]
-    for row, answer in zip(test, load(run).predict(pixels), strict=True):
+    for row, answer in zip(test, load(bundle).predict(pixels), strict=True):
         log.say(f"  digit {row.key}: truth {row.label}, answer {answer.label}, confidence {answer.confidence:.2%}")
     click.echo(f"test accuracy {evaluation.accuracy:.4f}")
     click.echo(f"run {run}")

@@ -17,13 +17,13 @@ from danlu.cli.inputs import image_inputs, one_line, text_inputs
 @click.argument("inputs", nargs=-1, metavar="INPUT…")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def command(model: str, inputs: tuple[str, ...], as_json: bool) -> None:
-    """Answer for each INPUT with the run MODEL.
+    """Answer for each INPUT with MODEL: a bundle, or a run.
 
     Image models take files and folders. Text models take texts, .txt files (a text a line) and tables with a text
     column. `-` reads standard input: a file name or a text a line.
 
     \b
-    danlu predict runs/latest a.jpg b.png photos/
+    danlu predict runs/latest/bundle a.jpg b.png photos/
     danlu predict runs/latest "很快，好吃" --json
     """
     suit_process_to_training()

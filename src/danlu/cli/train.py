@@ -18,6 +18,7 @@ from danlu.base.machine import suit_process_to_training
 @click.option("--name", help="Name of the run; default: time, data and model.")
 @click.option("--resume", metavar="RUN", help="Go on with an interrupted run from its last checkpoint, bit for bit.")
 @click.option("--inexact", is_flag=True, help="With --resume: go on although the result will not be the same bits.")
+@click.option("--no-bundle", is_flag=True, help="End without the bundle, which `danlu export RUN` makes too.")
 @click.option("--processes", type=click.IntRange(min=1), default=1, help="Train with this many on this machine.")
 def command(
     data: str | None,
@@ -26,11 +27,13 @@ def command(
     name: str | None,
     resume: str | None,
     inexact: bool,
+    no_bundle: bool,
     processes: int,
 ) -> None:
     """Train on DATA: a folder of class folders, a .csv, .tsv, .jsonl or .npz file, or a known data set.
 
-    The run is trained, evaluated on its untouched test part and written below runs/.
+    The run is trained, evaluated on its untouched test part and written below runs/, with a bundle that answers
+    without PyTorch.
 
     \b
     danlu train photos/
@@ -44,6 +47,7 @@ def command(
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from danlu.cli.evaluate import print_evaluation
     from danlu.evaluation.evaluate import evaluate
+    from danlu.exporting.export import export
     from danlu.reporting.report import report
     from danlu.training.train import resume as resume_run
     from danlu.training.train import train
@@ -67,4 +71,6 @@ def command(
     if run.status()["parts"].get("test"):
         print_evaluation(evaluate(run))
     log.say(f"report: {report(run)}")
+    if not no_bundle:
+        export(run)
     click.echo(str(run))

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from danlu.base import log
+from danlu.base.bundle import is_bundle
 from danlu.base.config import read_config
 from danlu.base.errors import ConfigError, DataError
 from danlu.base.files import write_sealed_json
@@ -254,6 +255,8 @@ def choose_max_error(place: Run | str | Path, max_error: float | None) -> None:
     validation = Answers.read(run.answers_file("validation"))
     calibration = with_threshold(Calibration.from_json(saved), validation, max_error)
     write_sealed_json(run.calibration_file, {"format": 1, **calibration.to_json()})
+    if is_bundle(run.bundle_folder):
+        log.warn(f"the run's bundle has the threshold it was made with; `danlu export {run}` makes it anew")
 
 
 def _thresholds(run: Run) -> dict[float, float | None]:

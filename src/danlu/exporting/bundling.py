@@ -14,6 +14,7 @@ import numpy as np
 from danlu.base.bundle import CARD, ENGINES, PARITY, PREPROCESSING, REFERENCE, WEIGHTS, write_file, write_mark
 from danlu.base.errors import DataError, ModelError
 from danlu.base.files import write_json, write_text
+from danlu.base.machine import environment
 from danlu.base.runs import Run
 from danlu.exporting.card import card
 from danlu.exporting.engines import Measured, measure_engines
@@ -33,25 +34,36 @@ FILE = {"fp32": "model.onnx", "int8": "model.int8.onnx", "dynamic-int8": "model.
 
 
 @dataclass(frozen=True)
+class Shipped:
+    """What answers, the trained model or a variant: its size, its accuracy on validation examples and its speed."""
+
+    variant: str
+    size_bytes: int
+    accuracy: float
+    speed: Measured
+
+
+@dataclass(frozen=True)
 class Built:
     """What was proven and measured of a bundle, for those who made it."""
 
     parity: Parity
-    table: tuple[Measured, ...]
+    shipped: tuple[Shipped, ...]
     default: str
 
     def told(self) -> list[str]:
-        """The table of the measured ways, and which variant answers."""
-        lines = [
-            f"  {'engine':<12} {'variant':<22} {'threads':>7}  {'graph':<9} {'ms for one':>10} {'a second, by 64':>16}"
-        ]
-        for row in sorted(self.table, key=lambda row: row.p50_ms):
-            threads = str(row.threads) if row.threads else "-"
+        """The table of what is shipped beside the trained model, and which variant answers."""
+        head = f"  {'model':<14} {'runs on':<12} {'threads':>7} {'MB':>7} {'accuracy':>9}"
+        lines = [f"{head} {'ms for one':>11} {'a second, by 64':>16}"]
+        for row in self.shipped:
+            threads = str(row.speed.threads) if row.speed.threads else "-"
             lines.append(
-                f"  {row.engine:<12} {row.variant:<22} {threads:>7}  {row.optimization:<9} {row.p50_ms:>10.3f}"
-                f" {row.per_second:>16,.0f}"
+                f"  {row.variant:<14} {row.speed.engine:<12} {threads:>7} {row.size_bytes / 1e6:>7.2f}"
+                f" {row.accuracy:>9.2%} {row.speed.p50_ms:>11.3f} {row.speed.per_second:>16,.0f}"
             )
-        return [*lines, f"  {self.default} answers, the fastest here"]
+        if len(self.shipped) > 2:
+            lines.append(f"  {self.default} answers: the fastest here")
+        return lines
 
 
 def build_bundle(run: Run, folder: Path, variants: Sequence[str], max_drop: float) -> Built:
@@ -107,15 +119,31 @@ def build_bundle(run: Run, folder: Path, variants: Sequence[str], max_drop: floa
         },
         "default": default,
     }
-    write_file(folder, WEIGHTS, _weights(run))
     write_json(folder / PREPROCESSING, run.model()["preprocessing"])
-    write_json(folder / ENGINES, {"format": 1, "batch": BATCH, "ways": [asdict(row) for row in table]})
+    weights = _weights(run)
+    write_file(folder, WEIGHTS, weights)
+    accuracy = float((whole.probabilities(validation.inputs).argmax(1) == validation.labels).mean())
+    shipped = [Shipped("trained", len(weights), accuracy, table[-1])]
+    for name, candidate in chosen.items():
+        size = len(candidates[name][candidate])
+        speed = fastest[candidate].row
+        shipped.append(Shipped(name, size, changes[candidate]["accuracy"] if name != "fp32" else accuracy, speed))
+    write_json(
+        folder / ENGINES,
+        {
+            "format": 1,
+            "batch": BATCH,
+            "machine": environment(),
+            "shipped": [asdict(row) for row in shipped],
+            "ways": [asdict(row) for row in table],
+        },
+    )
     write_json(folder / REFERENCE, reference_statistics(whole, validation.inputs))
     write_text(folder / CARD, card(content, _facts(run), run.evaluation()))
     parity = prove_equal(trained, load_bundle(write_mark(folder, content), "fp32"), examples)
     write_json(folder / PARITY, {**parity.to_json(), "variants": told})
     write_mark(folder, content)
-    return Built(parity, tuple(table), default)
+    return Built(parity, tuple(shipped), default)
 
 
 def _opened(open_: Callable[..., OnnxEngine], data: bytes, name: str, how: HowToRun) -> OnnxEngine:

@@ -37,6 +37,7 @@ class Fastest:
 
     how: HowToRun
     cost: float
+    row: Measured
 
 
 def measure_engines(
@@ -73,7 +74,7 @@ def measure_engines(
     for (variant, how), (alone, together) in seconds.items():
         cost = min(alone) * min(together)
         if variant not in best or cost < best[variant].cost:
-            best[variant] = Fastest(how, cost)
+            best[variant] = Fastest(how, cost, _row("onnxruntime", variant, how, (alone, together)))
     return table, best
 
 
