@@ -27,6 +27,7 @@ PARITY = "parity.json"
 ENGINES = "engines.json"
 CARD = "README.md"
 KINDS = ("images", "texts")
+NEEDED = ("kind", "classes", "calibration", "variants", "default", "files")
 _ANEW = "`danlu export RUN` writes it anew"
 
 
@@ -108,7 +109,7 @@ def open_bundle(place: str | Path) -> Bundle:
         raise ModelError(f"`{path}` has format {found}, this danlu reads up to {FORMAT}", hint="install a newer danlu")
     if not isinstance(content, dict) or digest != digest_of(content):
         raise ModelError(f"`{path}` is damaged: its content is not what was written", hint=_ANEW)
-    if content["kind"] not in KINDS or any(Path(name).name != name for name in content["files"]):
+    if any(key not in content for key in NEEDED) or content["kind"] not in KINDS or not _is_flat(content["files"]):
         raise ModelError(f"`{path}` was made by something else than danlu", hint=_ANEW)
     return Bundle(folder, content)
 
@@ -135,6 +136,11 @@ def workshop(target: Path) -> Path:
     remove_folder(folder)
     make_folder(folder)
     return folder
+
+
+def _is_flat(files: Any) -> bool:
+    """Whether every name is that of a file in the folder itself."""
+    return isinstance(files, dict) and all(Path(name).name == name for name in files)
 
 
 def _looks_like(data: bytes) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from danlu.base.errors import ModelError
@@ -36,5 +38,18 @@ def onnx_bytes(exported: Exported) -> bytes:
         raise ModelError(f"PyTorch cannot export the model as ONNX: {str(error).strip().splitlines()[0]}") from error
     if program is None:
         raise ModelError("PyTorch gave no ONNX program")
-    data: bytes = program.model_proto.SerializeToString()
+    proto = program.model_proto
+    _forget_traces(proto.graph)
+    for function in proto.functions:
+        _forget_traces(function)
+    data: bytes = proto.SerializeToString()
     return data
+
+
+def _forget_traces(graph: Any) -> None:
+    """Without the lines of code each node comes from, which tell the folders of this machine."""
+    for node in graph.node:
+        node.ClearField("metadata_props")
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _forget_traces(attribute.g)

@@ -42,6 +42,8 @@ def write(exported: Exported, folder: Path, name: str, classes: tuple[str, ...])
             program = torch.export.export(
                 exported, (exported.example(),), dynamic_shapes={"inputs": axes}, strict=False
             )
+            for node in program.graph.nodes:  # the lines of code it comes from tell the folders of this machine
+                node.meta.pop("stack_trace", None)
             torch.export.save(program, folder / FILE)
     except Exception as error:  # the exporter raises many types
         raise ModelError(f"PyTorch cannot export the model: {str(error).strip().splitlines()[0]}") from error

@@ -1,0 +1,255 @@
+"""Bundles and ONNX files that are damaged, foreign or dangerous: a clear error, and no code is run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+import danlu
+from danlu.base.bundle import open_bundle, write_mark
+from danlu.base.errors import DanluError, ModelError
+from danlu.base.files import digest_of
+from pictures import write_reviews
+
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda data: b"",
+    "truncated": lambda data: data[: len(data) // 2],
+    "random": lambda data: np.random.default_rng(0).bytes(500),
+    "a Git LFS pointer": lambda data: LFS,
+    "a web page": lambda data: b"<!DOCTYPE html><html>404</html>",
+    "one bit": lambda data: data[:100] + bytes([data[100] ^ 1]) + data[101:],
+}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("bundle")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DANLU_RUNS", str(home / "runs"))
+        patch.setattr("danlu.exporting.engines.SECONDS", 0.002)
+        run = danlu.train(write_reviews(home / "r.csv"), {"training.epochs": 1, "training.threads": 1}, name="b")
+        return danlu.export(run).resolve()
+
+
+@pytest.fixture
+def bundle(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / "捆"))
+
+
+def seal(folder: Path, **changes: Any) -> None:
+    """Make the files that are there the ones the mark names, as whoever builds a bundle by hand could."""
+    write_mark(folder, {**open_bundle(folder).content, **changes})
+
+
+@pytest.mark.parametrize("name", ["bundle.json", "model.onnx", "preprocessing.json"])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_file_is_told_by_its_name(bundle: Path, name: str, damage: str) -> None:
+    path = bundle / name
+    path.write_bytes(DAMAGES[damage](path.read_bytes()))
+    with pytest.raises(ModelError) as caught:
+        danlu.load(bundle)
+    assert name in caught.value.message
+    assert caught.value.hint == "`danlu export RUN` writes it anew"
+    assert damage not in ("a Git LFS pointer", "a web page") or damage in caught.value.message
+
+
+@pytest.mark.parametrize("name", ["bundle.json", "model.onnx"])
+def test_pipe_or_missing_file_does_not_wait(bundle: Path, name: str) -> None:
+    (bundle / name).unlink()
+    if name == "model.onnx":
+        with pytest.raises(ModelError, match="cannot be read: No such file"):
+            danlu.load(bundle)
+    os.mkfifo(bundle / name)
+    with pytest.raises(ModelError, match="is not a regular file"):
+        danlu.load(bundle)
+
+
+def test_folder_that_is_no_bundle_says_so(tmp_path: Path) -> None:
+    with pytest.raises(danlu.ConfigError, match="no run"):
+        danlu.load(tmp_path)
+
+
+def test_newer_format_asks_for_a_newer_danlu(bundle: Path) -> None:
+    values = json.loads((bundle / "bundle.json").read_text(encoding="utf-8"))
+    (bundle / "bundle.json").write_text(json.dumps({**values, "format": 9}), encoding="utf-8")
+    with pytest.raises(ModelError, match=r"has format 9, this danlu reads up to 1[\s\S]*newer danlu"):
+        danlu.load(bundle)
+
+
+def test_file_names_cannot_leave_the_folder(bundle: Path) -> None:
+    values = json.loads((bundle / "bundle.json").read_text(encoding="utf-8"))
+    secret = bundle.parent / "secret"
+    secret.write_bytes(b"x")
+    told = {"size_bytes": 1, "sha256": hashlib.sha256(b"x").hexdigest()}
+    values["content"]["files"]["../secret"] = told
+    values["content"]["variants"]["fp32"]["file"] = "../secret"
+    values["sha256"] = digest_of(values["content"])
+    (bundle / "bundle.json").write_text(json.dumps(values), encoding="utf-8")
+    with pytest.raises(ModelError, match="made by something else"):
+        danlu.load(bundle)
+
+
+def test_other_number_of_classes_is_refused(bundle: Path) -> None:
+    seal(bundle, classes=["a", "b", "c"])
+    with pytest.raises(ModelError, match=r"has 2 scores, the bundle 3 classes"):
+        danlu.load(bundle)
+
+
+def test_mark_without_what_is_needed_is_refused(bundle: Path) -> None:
+    for key in ("classes", "variants", "default", "calibration", "kind"):
+        content = {name: value for name, value in open_bundle(bundle).content.items() if name != key}
+        values = {"format": 1, "sha256": digest_of(content), "content": content}
+        whole = (bundle / "bundle.json").read_bytes()
+        (bundle / "bundle.json").write_text(json.dumps(values), encoding="utf-8")
+        with pytest.raises(ModelError, match="made by something else"):
+            danlu.load(bundle)
+        (bundle / "bundle.json").write_bytes(whole)
+
+
+def test_variant_that_is_not_there_names_those_that_are(bundle: Path) -> None:
+    from danlu.prediction.predictor import load_bundle
+
+    with pytest.raises(danlu.ConfigError, match=r"no variant 'int4'[\s\S]*fp32"):
+        load_bundle(open_bundle(bundle), "int4")
+
+
+class Touch:
+    """What a pickle can do when it is loaded."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (open, ("pwned", "w"))
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "preprocessing.json", "bundle.json", "weights.safetensors"])
+def test_pickle_never_runs_code(bundle: Path, name: str) -> None:
+    (bundle / name).write_bytes(pickle.dumps(Touch()))
+    if name != "bundle.json":
+        seal(bundle)
+    script = (
+        "import sys\n"
+        "sys.addaudithook(lambda event, given: event == 'pickle.find_class' and sys.exit('unpickled'))\n"
+        "import danlu\n"
+        "try:\n"
+        "    danlu.load(sys.argv[1])\n"
+        "except danlu.ModelError:\n"
+        "    print('refused')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(bundle)], capture_output=True, text=True, check=False)
+    assert "unpickled" not in done.stderr
+    assert done.stdout == ("" if name == "weights.safetensors" else "refused\n")  # weights are not read to answer
+    assert not Path("pwned").exists()
+
+
+def graph(*, operator: str = "Cast", opset: int = 20, **other: Any) -> bytes:
+    """A tiny ONNX file: as many scores as classes from the first tokens."""
+    inputs = [
+        helper.make_tensor_value_info(other.get("input", "inputs"), TensorProto.INT64, other.get("shape", ["b", "l"]))
+    ]
+    outputs = [helper.make_tensor_value_info(other.get("output", "scores"), TensorProto.FLOAT, ["b", 2])]
+    nodes = [helper.make_node(operator, [inputs[0].name], [outputs[0].name], to=TensorProto.FLOAT)]
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", inputs, outputs), opset_imports=[helper.make_opsetid("", opset)]
+    )
+    model.ir_version = 10
+    return bytes(model.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (graph(operator="Sorcery"), "cannot be run"),
+        (graph(opset=999), "cannot be run"),
+        (graph(shape=["b", "l", 3]), "does not read texts as danlu writes them|cannot be run"),
+        (graph(input="other"), "does not read texts as danlu writes them"),
+        (graph(output="other"), "does not read texts as danlu writes them"),
+        (graph()[:-40], "cannot be run"),
+    ],
+    ids=["unknown operator", "newer opset", "wrong input shape", "wrong input", "wrong output", "truncated"],
+)
+def test_onnx_file_that_cannot_be_used_is_refused(bundle: Path, data: bytes, told: str) -> None:
+    (bundle / "model.onnx").write_bytes(data)
+    seal(bundle)
+    with pytest.raises(ModelError, match=told) as caught:
+        danlu.load(bundle)
+    assert "\n" not in caught.value.message
+
+
+def test_onnx_file_reads_no_data_outside(bundle: Path) -> None:
+    model = onnx.load(bundle / "model.onnx")
+    large = max(model.graph.initializer, key=lambda tensor: len(tensor.raw_data))
+    (bundle.parent / "outside.bin").write_bytes(large.raw_data)
+    large.ClearField("raw_data")
+    large.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", "../outside.bin"), ("offset", "0")):
+        entry = large.external_data.add()
+        entry.key, entry.value = key, value
+    (bundle / "model.onnx").write_bytes(model.SerializeToString())
+    seal(bundle)
+    with pytest.raises(ModelError, match="cannot be run"):
+        danlu.load(bundle)
+
+
+def test_every_file_is_named_and_nothing_else_lies_about(made: Path) -> None:
+    content = open_bundle(made).content
+    assert {path.name for path in made.iterdir()} == {*content["files"], "bundle.json"}
+    assert {
+        "model.onnx",
+        "weights.safetensors",
+        "preprocessing.json",
+        "reference.json",
+        "parity.json",
+        "README.md",
+    } <= set(content["files"])
+    assert not [path for path in made.parent.iterdir() if path.name.startswith(".bundle")]
+    open_bundle(made).verify()
+
+
+def test_card_tells_data_scores_and_limits_and_no_place_on_this_machine(made: Path) -> None:
+    text = (made / "README.md").read_text(encoding="utf-8")
+    assert "r.csv" in text and str(made.parent.parent.parent) not in text
+    assert "## Limits" in text and "It was not evaluated" in text
+    for path in made.iterdir():
+        for place in (made.parent.parent.parent, Path(danlu.__file__).parent, Path(onnx.__file__).parent.parent):
+            assert str(place).encode() not in path.read_bytes(), path.name
+
+
+def test_resumed_run_loses_its_bundle(tmp_path: Path) -> None:
+    run = danlu.train(write_reviews(tmp_path / "r.csv"), {"training.epochs": 1, "training.threads": 1})
+    danlu.export(run)
+    run.update(state="interrupted")
+    danlu.resume(run)
+    assert not run.bundle_folder.exists()
+
+
+def test_reference_statistics_are_those_of_the_validation_part(made: Path) -> None:
+    reference = json.loads((made / "reference.json").read_text(encoding="utf-8"))
+    run = danlu.Run(made.parent)
+    assert reference["examples"] == run.status()["parts"]["validation"]
+    assert sum(reference["class_shares"].values()) == pytest.approx(1)
+    assert len(reference["features"]["mean"]) == len(reference["features"]["std"]) > 0
+    assert all(0 <= value <= 1 for value in reference["confidence"])
+
+
+def test_errors_of_bundles_are_danlus(bundle: Path) -> None:
+    for path in sorted(bundle.iterdir()):
+        whole = path.read_bytes()
+        for data in (b"", b"{}", b"[]", b"null", whole[:-1], whole + b" "):
+            path.write_bytes(data)
+            with suppress(DanluError):
+                danlu.load(bundle)
+        path.write_bytes(whole)
