@@ -114,7 +114,7 @@ def processes(run: danlu.Run, folder: Path, rounds: int) -> dict[str, list[float
     """Seconds of `danlu predict` for one held-out input, in turn through the bundle and through PyTorch."""
     item = held_out(run, ("test",), 1).items[0]
     path = folder / ("one.txt" if isinstance(item, str) else "one.png")
-    path.write_bytes(item.encode() if isinstance(item, str) else item)
+    path.write_bytes(item.encode() if isinstance(item, str) else item)  # the digits are in no file: bytes of a PNG
     seconds: dict[str, list[float]] = {"bundle": [], "torch": []}
     for round_ in range(rounds + 1):
         for name, model in (("bundle", run.bundle_folder), ("torch", run.folder)):

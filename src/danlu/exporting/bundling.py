@@ -14,7 +14,7 @@ import numpy as np
 from danlu.base.bundle import CARD, ENGINES, PARITY, PREPROCESSING, REFERENCE, WEIGHTS, write_file, write_mark
 from danlu.base.errors import DataError, ModelError
 from danlu.base.files import write_json, write_text
-from danlu.base.machine import environment
+from danlu.base.machine import available_cores, environment
 from danlu.base.runs import Run
 from danlu.exporting.card import card
 from danlu.exporting.engines import Measured, measure_engines
@@ -222,6 +222,7 @@ def _content(run: Run) -> dict[str, Any]:
         "kind": description["kind"],
         "classes": description["classes"],
         "calibration": {key: value for key, value in (run.calibration() or {}).items() if key != "format"},
+        "cores": available_cores(),
         "architecture": {key: description[key] for key in ("name", "options", "example_shape")},
         "made": datetime.now().astimezone().isoformat(timespec="seconds"),
         "danlu": __version__,

@@ -15,15 +15,14 @@ from danlu.base.errors import DataError
 from danlu.base.runs import Run
 from danlu.data.own_part import own_part
 from danlu.data.prepare import check_unreadable, encode_examples
-from danlu.inputs.images import read_file
 from danlu.prediction.predictor import recipe_of
 from danlu.sources.examples import index_labels
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """`items`: the bytes of each image file, or each text. `inputs`: the same as training prepares them, (N, channels,
-    height, width) uint8 or lists of token numbers. `labels`: (N,) int64."""
+    """`items`: the file of each image, or its bytes where it is in none, or each text. `inputs`: the same as training
+    prepares them, (N, channels, height, width) uint8 or lists of token numbers. `labels`: (N,) int64."""
 
     keys: tuple[str, ...]
     items: tuple[Any, ...]
@@ -86,11 +85,9 @@ def held_out(run: Run, parts: Sequence[str], most: int) -> HeldOut:
 
 
 def _as_sent(item: Any, kind: str) -> Any:
-    """The bytes of a file, or the text. Pixels that are in no file become a PNG file, which keeps each of them."""
-    if kind == "texts":
+    """A file, or a text. Pixels that are in no file become the bytes of a PNG, which keeps each of them."""
+    if kind == "texts" or not isinstance(item, np.ndarray):
         return str(item)
-    if not isinstance(item, np.ndarray):
-        return read_file(item)
     out = io.BytesIO()
     Image.fromarray(item[..., 0] if item.ndim == 3 and item.shape[2] == 1 else item).save(out, "PNG")
     return out.getvalue()

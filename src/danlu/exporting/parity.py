@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from danlu.base.errors import ModelError
 from danlu.exporting.held_out import HeldOut
-from danlu.inputs.images import bytes_from_base64
+from danlu.inputs.images import ImageRecipe, bytes_from_base64, decode_image, read_file, read_header
 from danlu.prediction.predictor import BATCH, Predictor
 
 LIMIT = 1e-4
 EXAMPLES = 500
 BATCH_SIZES = (1, 7, 64)
+LARGER = 4  # than the model's input, at most, are the pictures that are written otherwise
 TURNED, TURNED_BACK = 6, Image.Transpose.ROTATE_90  # by EXIF 6 a picture stands upright when turned clockwise
 
 
@@ -52,68 +54,81 @@ def prove_equal(trained: Predictor, exported: Predictor, examples: HeldOut, limi
     """
     expected = trained.probabilities(examples.inputs)
     ways: list[Way] = []
+
+    def prove(way: str, wanted: np.ndarray, found: np.ndarray) -> None:
+        ways.append(_compared(way, wanted, found, examples.keys, limit))
+
+    sent = "file" if exported.kind == "images" else "text"
     for size in BATCH_SIZES:
-        found = _in_batches(exported, examples.items, size)
-        ways.append(_compared(f"{_sent(exported)}, {size} at a time", expected, found, examples.keys, limit))
-    for way, sent, same in _other_ways(exported, examples):
-        wanted = expected if same is None else trained.probabilities(np.stack([trained.read(item) for item in same]))
-        ways.append(_compared(way, wanted, _in_batches(exported, sent, BATCH), examples.keys, limit))
+        prove(f"{sent}, {size} at a time", expected, _answers(exported, examples.items, size))
+    if isinstance(exported.recipe, ImageRecipe):
+        prove("base64", expected, _answers(exported, examples.items, BATCH, _through_base64))
+        prove("list of pixels", expected, _answers(exported, examples.inputs, BATCH, _as_list))
+        upright = partial(_upright, recipe=exported.recipe)
+        prove("Pillow image", *(_answers(model, examples.items, BATCH, upright) for model in (trained, exported)))
+        plain = _answers(trained, examples.items, BATCH, lambda item: _png(upright(item)))
+        for way, change in (("on its side, with EXIF", _on_its_side), ("with an alpha channel", _with_alpha)):
+            send = partial(_changed, upright=upright, change=change)
+            prove(way, plain, _answers(exported, examples.items, BATCH, send))
     return Parity(limit, tuple(ways))
 
 
-def _sent(predictor: Predictor) -> str:
-    return "file" if predictor.kind == "images" else "text"
-
-
-def _in_batches(predictor: Predictor, items: Sequence[Any], size: int) -> np.ndarray:
-    """(N, classes) probabilities of items given `size` at a time."""
+def _answers(
+    predictor: Predictor, items: Sequence[Any], size: int, send: Callable[[Any], Any] | None = None
+) -> np.ndarray:
+    """(N, classes) probabilities of items given `size` at a time, each as `send` makes it."""
     found = np.empty((len(items), len(predictor.classes)))
     for start in range(0, len(items), size):
-        for place, answer in enumerate(predictor.predict(list(items[start : start + size]))):
+        batch = items[start : start + size]
+        for place, answer in enumerate(predictor.predict([send(item) if send else item for item in batch])):
             if answer.error is not None:
                 raise ModelError(f"the export cannot read a held-out example: it {answer.error}")
             found[start + place] = [answer.probabilities[name] for name in predictor.classes]
     return found
 
 
-def _other_ways(predictor: Predictor, examples: HeldOut) -> Iterator[tuple[str, Sequence[Any], Sequence[Any] | None]]:
-    """(name, what the export is sent, what the trained model reads instead of the prepared inputs).
-
-    Pillow cannot decode a picture that is open already at a fraction of its size, as it does a file.
-    """
-    if predictor.kind == "texts":
-        return
-    yield "base64", [bytes_from_base64(base64.b64encode(data).decode()) for data in examples.items], None
-    yield "list of pixels", [_as_list(pixels) for pixels in examples.inputs], None
-    pictures = [_upright(data) for data in examples.items]
-    yield "Pillow image", pictures, pictures
-    files = [_png(picture) for picture in pictures]
-    exif = Image.Exif()
-    exif[0x0112] = TURNED
-    yield "on its side, with EXIF", [_png(picture.transpose(TURNED_BACK), exif=exif) for picture in pictures], files
-    yield "with an alpha channel", [_png(_with_alpha(picture)) for picture in pictures], files
+def _data(item: Any) -> bytes:
+    return item if isinstance(item, bytes) else read_file(item)
 
 
-def _upright(data: bytes) -> Image.Image:
-    with Image.open(io.BytesIO(data)) as image:
-        upright = ImageOps.exif_transpose(image)
-        return upright.convert("L" if upright.mode in ("1", "L") else "RGB")
-
-
-def _with_alpha(picture: Image.Image) -> Image.Image:
-    return picture.convert("RGBA" if picture.mode == "RGB" else "LA")
-
-
-def _png(image: Image.Image, **options: Any) -> bytes:
-    out = io.BytesIO()
-    image.save(out, "PNG", **options)
-    return out.getvalue()
+def _through_base64(item: Any) -> bytes:
+    return bytes_from_base64(base64.b64encode(_data(item)).decode())
 
 
 def _as_list(pixels: np.ndarray) -> list[Any]:
     """(channels, height, width) as rows of numbers, or of triples."""
     rows: list[Any] = (pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).tolist()
     return rows
+
+
+def _upright(item: Any, recipe: ImageRecipe) -> Image.Image:
+    """A picture as it stands, some times larger than the model's input."""
+    data = _data(item)
+    header = read_header(data)
+    scale = min(1.0, LARGER * max(recipe.height, recipe.width) / max(header.height, header.width))
+    height, width = (max(1, round(side * scale)) for side in (header.height, header.width))
+    pixels = decode_image(data, ImageRecipe(height, width, recipe.channels, "stretch"))
+    return Image.fromarray(pixels[0] if recipe.channels == 1 else pixels.transpose(1, 2, 0))
+
+
+def _changed(item: Any, *, upright: Callable[[Any], Image.Image], change: Callable[[Image.Image], bytes]) -> bytes:
+    return change(upright(item))
+
+
+def _on_its_side(picture: Image.Image) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = TURNED
+    return _png(picture.transpose(TURNED_BACK), exif=exif)
+
+
+def _with_alpha(picture: Image.Image) -> bytes:
+    return _png(picture.convert("RGBA" if picture.mode == "RGB" else "LA"))
+
+
+def _png(image: Image.Image, **options: Any) -> bytes:
+    out = io.BytesIO()
+    image.save(out, "PNG", **options)
+    return out.getvalue()
 
 
 def _compared(way: str, expected: np.ndarray, found: np.ndarray, keys: Sequence[str], limit: float) -> Way:

@@ -14,6 +14,7 @@ from PIL import Image
 from danlu.base.bundle import PREPROCESSING, Bundle, is_bundle, open_bundle
 from danlu.base.errors import ConfigError, UnreadableItem
 from danlu.base.extras import missing_packages, require_extra
+from danlu.base.machine import available_cores
 from danlu.base.runs import Run, find_run
 from danlu.inputs.images import ImageRecipe, decode_image, fit_image, fit_pixels, pixels_from_list, read_file
 from danlu.inputs.texts import TextRecipe, pad_rows
@@ -181,7 +182,10 @@ def load(place: str | Path | Run) -> Predictor:
 
 
 def load_bundle(bundle: Bundle, variant: str | None = None) -> Predictor:
-    """The predictor of a bundle, by its default variant or the one named."""
+    """The predictor of a bundle, by its default variant or the one named.
+
+    What was measured to be fast holds on a machine with as many cores; elsewhere onnxruntime chooses.
+    """
     from danlu.prediction.onnx_engine import HowToRun, OnnxEngine
 
     name = variant or bundle.content["default"]
@@ -193,7 +197,7 @@ def load_bundle(bundle: Bundle, variant: str | None = None) -> Predictor:
         name=str(bundle.folder / told["file"]),
         kind=bundle.kind,
         num_classes=len(bundle.classes),
-        how=HowToRun(**told["how"]),
+        how=HowToRun(**told["how"]) if bundle.content.get("cores") == available_cores() else HowToRun(),
     )
     recipe = recipe_of({"kind": bundle.kind, "preprocessing": bundle.read_json(PREPROCESSING)})
     return Predictor(bundle.kind, bundle.classes, recipe, engine, Calibration.from_json(bundle.content["calibration"]))
