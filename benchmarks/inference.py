@@ -90,7 +90,7 @@ def one_round(run: danlu.Run, model: str, folder: Path) -> dict[str, dict[str, f
         told = report.run_child(words, folder=folder)
         probabilities = np.array(told["probabilities"])
         expected = probabilities if expected is None else expected
-        is_right = engine == "danlu int8" or np.abs(probabilities - expected).max() <= 1e-4
+        is_right = engine == "danlu int8" or bool(np.abs(probabilities - expected).max() <= 1e-4)
         if engine in OWN and not is_right:
             raise SystemExit(f"{engine} does not compute what torch computes for {model}")
         found[engine] = {"1": told["ms_1"], "64": told[f"ms_{BATCH}"], "right": is_right}
