@@ -13,10 +13,11 @@ from danlu.base.machine import available_cores
 from danlu.prediction.onnx_engine import HowToRun, OnnxEngine
 from danlu.prediction.predictor import Engine
 
-OPTIMIZATIONS = ("basic", "extended", "all")
+OPTIMIZATIONS = ("extended", "all")
 BATCH = 64
 SECONDS = 0.05
 ROUNDS = 3
+Pair = tuple[float, float]  # seconds of one example alone, and of 64 together
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Measured:
     variant: str
     threads: int
     optimization: str
+    spinning: bool
     p50_ms: float
     per_second: float
 
@@ -46,41 +48,42 @@ def measure_engines(
     """A row a way, and for each variant its fastest way.
 
     `models`: variant → what opens it. `rows`: (B, …) inputs, of which up to 64 are used. The ways take turns, so that
-    another process on the machine slows all of them.
+    another process on the machine slows all of them; PyTorch comes first, alone, since threads that spin slow it.
     """
-    ways: dict[tuple[str, HowToRun], Engine] = {
-        (variant, how): open_(how)
-        for (variant, open_), how in product(
-            models.items(),
-            [
-                HowToRun(threads, optimization)
-                for threads in sorted({1, available_cores()})
-                for optimization in OPTIMIZATIONS
-            ],
-        )
-    }
     batch = np.ascontiguousarray(np.resize(rows, (BATCH, *rows.shape[1:])))
-    seconds: dict[tuple[str, HowToRun], tuple[list[float], list[float]]] = {way: ([], []) for way in ways}
-    own: tuple[list[float], list[float]] = ([], [])
+    own = [_both(torch_engine, batch) for _ in range(ROUNDS)]
+    ways: dict[tuple[str, HowToRun], Engine] = {
+        (variant, how): open_(how) for (variant, open_), how in product(models.items(), _ways_to_run())
+    }
+    seconds: dict[tuple[str, HowToRun], list[Pair]] = {way: [] for way in ways}
     for _ in range(ROUNDS):
         for way, engine in ways.items():
-            seconds[way][0].append(_seconds(engine, batch[:1]))
-            seconds[way][1].append(_seconds(engine, batch))
-        own[0].append(_seconds(torch_engine, batch[:1]))
-        own[1].append(_seconds(torch_engine, batch))
+            seconds[way].append(_both(engine, batch))
     table = [_row("onnxruntime", variant, how, seconds[variant, how]) for variant, how in ways]
     table.append(_row("torch", "trained", HowToRun(optimization="-"), own))
     best: dict[str, Fastest] = {}
-    for (variant, how), (alone, together) in seconds.items():
-        cost = min(alone) * min(together)
-        if variant not in best or cost < best[variant].cost:
-            best[variant] = Fastest(how, cost, _row("onnxruntime", variant, how, (alone, together)))
+    for (variant, how), taken in seconds.items():
+        alone, together = np.min(taken, axis=0)
+        if variant not in best or alone * together < best[variant].cost:
+            best[variant] = Fastest(how, float(alone * together), _row("onnxruntime", variant, how, taken))
     return table, best
 
 
-def _row(engine: str, variant: str, how: HowToRun, seconds: tuple[list[float], list[float]]) -> Measured:
-    alone, together = (float(np.median(taken)) for taken in seconds)
-    return Measured(engine, variant, how.threads, how.optimization, round(1000 * alone, 4), round(BATCH / together, 1))
+def _ways_to_run() -> list[HowToRun]:
+    """One thread has nothing to wait for; as many as there are cores wait with and without spinning."""
+    cores = available_cores()
+    threads = [(1, False), *([(cores, False), (cores, True)] if cores > 1 else [])]
+    return [HowToRun(number, level, spinning) for (number, spinning), level in product(threads, OPTIMIZATIONS)]
+
+
+def _row(engine: str, variant: str, how: HowToRun, taken: list[Pair]) -> Measured:
+    alone, together = np.median(taken, axis=0)
+    p50_ms, per_second = round(1000 * float(alone), 4), round(BATCH / float(together), 1)
+    return Measured(engine, variant, how.threads, how.optimization, how.spinning, p50_ms, per_second)
+
+
+def _both(engine: Engine, batch: np.ndarray) -> Pair:
+    return (_seconds(engine, batch[:1]), _seconds(engine, batch))
 
 
 def _seconds(engine: Engine, rows: np.ndarray) -> float:
