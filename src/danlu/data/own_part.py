@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -12,6 +13,11 @@ from danlu.base.runs import Run
 from danlu.data.split import ManifestRow, read_manifest
 from danlu.sources.examples import Examples
 from danlu.sources.recognize import read_examples
+
+
+def changed_keys(rows: Sequence[ManifestRow], kept: np.ndarray, hashes: Sequence[str]) -> list[str]:
+    """Keys of the examples whose content is no longer that of their row. `kept`: the places of `hashes` in `rows`."""
+    return [rows[i].key for i, digest in zip(kept, hashes, strict=True) if not digest.startswith(rows[i].sha256)]
 
 
 def own_part(run: Run, part: str) -> tuple[Examples, list[ManifestRow]]:

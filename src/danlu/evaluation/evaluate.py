@@ -17,7 +17,7 @@ from danlu.base.files import write_sealed_json
 from danlu.base.runs import Run, find_run
 from danlu.checks.finding import counted, listed
 from danlu.data.kept_split import count_look
-from danlu.data.own_part import own_part
+from danlu.data.own_part import changed_keys, own_part
 from danlu.data.prepare import Part, check_unreadable, encode_examples
 from danlu.data.split import HASH_LETTERS, ManifestRow, read_manifest
 from danlu.evaluation.gallery import write_gallery
@@ -305,9 +305,7 @@ def _own_test_part(run: Run, predictor: Predictor, notes: list[str]) -> tuple[Ex
     encoded = encode_examples(chosen, predictor.recipe, use_cache=settings.cache)
     notes += check_unreadable(data, encoded.problems, len(rows), settings)
     kept = encoded.part.indices
-    changed = [
-        rows[i].key for i, digest in zip(kept, encoded.hashes, strict=True) if not digest.startswith(rows[i].sha256)
-    ]
+    changed = changed_keys(rows, kept, encoded.hashes)
     if changed:
         raise DataError(
             f"{len(changed):,} test examples of `{data}` have changed since training, first: `{changed[0]}`",

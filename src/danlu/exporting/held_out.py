@@ -13,7 +13,7 @@ from PIL import Image
 from danlu.base.config import read_config
 from danlu.base.errors import DataError
 from danlu.base.runs import Run
-from danlu.data.own_part import own_part
+from danlu.data.own_part import changed_keys, own_part
 from danlu.data.prepare import check_unreadable, encode_examples
 from danlu.prediction.predictor import recipe_of
 from danlu.sources.examples import index_labels
@@ -54,9 +54,7 @@ def held_out(run: Run, parts: Sequence[str], most: int) -> HeldOut:
         encoded = encode_examples(examples, recipe_of(description), use_cache=False)
         check_unreadable(run.status()["data"], encoded.problems, len(rows), settings)
         kept = encoded.part.indices
-        changed = [
-            rows[i].key for i, digest in zip(kept, encoded.hashes, strict=True) if not digest.startswith(rows[i].sha256)
-        ]
+        changed = changed_keys(rows, kept, encoded.hashes)
         if changed:
             raise DataError(
                 f"{len(changed):,} {part} examples have changed since training, first: `{changed[0]}`",
