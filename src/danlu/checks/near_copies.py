@@ -7,7 +7,7 @@ import numpy as np
 from danlu.checks.evidence import DataEvidence
 from danlu.checks.finding import Case, Finding, counted
 
-MOST_NEIGHBOURS = 8
+MOST_NEIGHBOURS = 8  # of an example that the search looks at in one order
 
 
 def look(evidence: DataEvidence) -> Finding | None:

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from danlu.checks.near_copies import MOST_NEIGHBOURS
+
 SIDE = 16
 DIRECTIONS = 128
 NEAR = 0.95
@@ -22,7 +24,6 @@ SAMPLE = 20_000
 PRIOR_WEIGHT = 256
 CHUNK_BYTES = 4_000_000  # of uint8 pixels, four times as much as float32
 ORDERS = 16
-WINDOW = 8
 BIT_SLACK = 0.2
 LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
@@ -105,7 +106,7 @@ def _neighbours(vectors: np.ndarray) -> np.ndarray:
         chosen = rng.permutation(DIRECTIONS)[:64]
         keys = np.ascontiguousarray(np.packbits(bits[:, chosen], axis=1)).view(">u8")[:, 0]
         order = np.argsort(keys, kind="stable")
-        for step in range(1, min(WINDOW, len(order) - 1) + 1):
+        for step in range(1, min(MOST_NEIGHBOURS, len(order) - 1) + 1):
             first, second = order[:-step], order[step:]
             close = np.bitwise_count(words[first] ^ words[second]).sum(1) <= BIT_SLACK * DIRECTIONS
             first, second = first[close], second[close]

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from danlu.checks.near_copies import MOST_NEIGHBOURS
 from danlu.inputs.texts import clean_text
 
 COUNTED_MARKS = ("Mn", "Mc", "So")  # vowel signs of Indian scripts, and emoji, which can turn a meaning round
@@ -20,7 +21,6 @@ SHORTEST = 10
 NEAR = 0.8
 HASHES = 64
 BANDS = 16
-WINDOW = 8
 # By the standard deviation of a share of 64, an estimate of 0.65 or less of a true 0.8 is a three-sigma event.
 ESTIMATE_SLACK = 0.15
 CHUNK_SIGNS = 1_000_000
@@ -70,7 +70,7 @@ def _similar(texts: Sequence[str]) -> np.ndarray:
         keys = np.ascontiguousarray(signatures[:, band * rows : (band + 1) * rows]).view(f"V{4 * rows}")[:, 0]
         _, bucket = np.unique(keys, return_inverse=True)
         order = np.argsort(bucket, kind="stable")
-        for step in range(1, min(WINDOW, len(order) - 1) + 1):
+        for step in range(1, min(MOST_NEIGHBOURS, len(order) - 1) + 1):
             a, b = order[:-step], order[step:]
             same = bucket[a] == bucket[b]
             if not same.any():

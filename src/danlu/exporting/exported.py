@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -37,11 +41,30 @@ class Exported(nn.Module):
         hook.remove()
         return scores, seen[0]
 
+    @property
+    def open_axes(self) -> dict[int, Any]:
+        """The axes of the inputs that may have any length: of images the batch, of texts their length too."""
+        return dict.fromkeys((0,) if self.recipe is not None else (0, 1), torch.export.Dim.DYNAMIC)
+
     def example(self) -> Tensor:
         """Inputs to trace with: two images, or two texts."""
         if self.recipe is not None:
             return torch.zeros(2, *self.recipe.shape, dtype=torch.uint8)
         return torch.ones(2, EXAMPLE_LENGTH, dtype=torch.int64)
+
+
+class LoadedEngine:
+    """A module that PyTorch has loaded from an exported file, as a function from inputs to probabilities."""
+
+    def __init__(self, module: Callable[[Tensor], tuple[Tensor, Tensor]]) -> None:
+        self.module = module
+
+    def probabilities(self, inputs: np.ndarray) -> np.ndarray:
+        """(B, channels, height, width) uint8 or (B, length) int64 → (B, classes) float64 that add up to 1."""
+        with torch.inference_mode():
+            scores, _ = self.module(torch.from_numpy(inputs))
+        answered: np.ndarray = scores.double().softmax(1).numpy()
+        return answered
 
 
 def forget_lstm_kernel() -> None:

@@ -17,9 +17,6 @@ OPSET = 20
 def onnx_bytes(exported: Exported) -> bytes:
     """The model as an ONNX file. Raises `ModelError` with what PyTorch says where it cannot be exported."""
     example = exported.example()
-    axes = {0: torch.export.Dim.DYNAMIC}
-    if exported.recipe is None:
-        axes[1] = torch.export.Dim.DYNAMIC
     forget_lstm_kernel()
     try:
         with silence():
@@ -27,7 +24,7 @@ def onnx_bytes(exported: Exported) -> bytes:
                 exported,
                 (example,),
                 dynamo=True,
-                dynamic_shapes={"inputs": axes},
+                dynamic_shapes={"inputs": exported.open_axes},
                 opset_version=OPSET,
                 input_names=[INPUT],
                 output_names=[SCORES, FEATURES],

@@ -4,32 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from danlu.base.errors import ModelError
-from danlu.exporting.exported import Exported
+from danlu.exporting.exported import Exported, LoadedEngine
 from danlu.exporting.quiet import silence
 
 FILE = "model.torchscript.pt"
 
 
-class ScriptEngine:
-    """A loaded TorchScript file as a function from inputs to probabilities."""
-
-    def __init__(self, path: Path) -> None:
-        with silence():
-            self.module = torch.jit.load(path)
-
-    def probabilities(self, inputs: np.ndarray) -> np.ndarray:
-        """As those of the trained model."""
-        with torch.inference_mode():
-            scores, _ = self.module(torch.from_numpy(inputs))
-        answered: np.ndarray = scores.double().softmax(1).numpy()
-        return answered
-
-
-def write(exported: Exported, folder: Path, name: str, classes: tuple[str, ...]) -> ScriptEngine:
+def write(exported: Exported, folder: Path, name: str, classes: tuple[str, ...]) -> LoadedEngine:
     """`model.torchscript.pt`, traced. Raises `ModelError` where it cannot be."""
     try:
         with silence(), torch.no_grad():
@@ -37,4 +21,5 @@ def write(exported: Exported, folder: Path, name: str, classes: tuple[str, ...])
             traced.save(str(folder / FILE))
     except Exception as error:
         raise ModelError(f"PyTorch cannot trace the model: {str(error).strip().splitlines()[0]}") from error
-    return ScriptEngine(folder / FILE)
+    with silence():
+        return LoadedEngine(torch.jit.load(folder / FILE))
