@@ -343,3 +343,13 @@ def test_demo_trains_evaluates_and_predicts(danlu: Cli, monkeypatch: pytest.Monk
     assert float(accuracy) > 0.5
     assert (Path(run) / "evaluation.json").exists()
     assert err.count("  digit ") == 5
+
+
+def test_train_ends_with_a_bundle_unless_told_not_to(danlu: Cli, tmp_path: Path) -> None:
+    data = write_reviews(tmp_path / "r.csv")
+    assert danlu("train", data, *QUICK, "--name", "with")[0] == 0
+    assert danlu("train", data, *QUICK, "--name", "without", "--no-bundle")[0] == 0
+    assert [(Path("runs") / name / "bundle").exists() for name in ("with", "without")] == [True, False]
+    code, out, _ = danlu("predict", "runs/with/bundle", "很快，好吃", "--json")
+    assert code == 0 and json.loads(out)["class"] in ("0", "1")
+    assert danlu("export", "runs/with", "--max-drop", "much")[0] == 2

@@ -253,3 +253,25 @@ def test_errors_of_bundles_are_danlus(bundle: Path) -> None:
             with suppress(DanluError):
                 danlu.load(bundle)
         path.write_bytes(whole)
+
+
+def test_measured_way_to_run_holds_only_with_as_many_cores(bundle: Path) -> None:
+    content = open_bundle(bundle).content
+    variants = {
+        "fp32": {**content["variants"]["fp32"], "how": {"threads": 1, "optimization": "basic", "spinning": True}}
+    }
+    threads = {}
+    for cores in (content["cores"], content["cores"] + 1):
+        seal(bundle, variants=variants, cores=cores)
+        session = danlu.load(bundle).engine.session  # type: ignore[attr-defined]
+        threads[cores] = session.get_session_options().intra_op_num_threads
+    assert list(threads.values()) == [1, 0]
+
+
+def test_other_threshold_tells_that_the_bundle_has_the_old_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = danlu.train(write_reviews(tmp_path / "r.csv"), {"training.epochs": 1, "training.threads": 1})
+    danlu.export(run)
+    danlu.evaluate(run, max_error=0.3)
+    assert "the run's bundle has the threshold it was made with" in capsys.readouterr().err

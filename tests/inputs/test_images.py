@@ -13,7 +13,18 @@ import pytest
 from PIL import Image
 
 from danlu.base.errors import UnreadableItem
-from danlu.inputs.images import FORMATS, ImageRecipe, decode_image, fit_pixels, normalize, read_file, read_header
+from danlu.inputs.images import (
+    FORMATS,
+    ImageRecipe,
+    bytes_from_base64,
+    decode_image,
+    fit_image,
+    fit_pixels,
+    normalize,
+    pixels_from_list,
+    read_file,
+    read_header,
+)
 
 RGB = ImageRecipe(8, 8, 3)
 GRAY = ImageRecipe(8, 8, 1)
@@ -287,3 +298,35 @@ def test_recipe_survives_json() -> None:
 
     recipe = ImageRecipe(3, 4, 3, "pad", (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
     assert ImageRecipe.from_json(json.loads(json.dumps(asdict(recipe)))) == recipe
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pillow_image_stands_upright_and_on_white_as_its_file_does(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    pixels = np.random.default_rng(0).integers(0, 255, (12, 20, 4), dtype=np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "PNG", exif=exif)
+    recipe = ImageRecipe(8, 8, 3)
+    assert np.array_equal(fit_image(Image.open(out), recipe), decode_image(out.getvalue(), recipe))
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ([[1, 2], [3]], "different lengths"),
+        ([[1, 300]], "not all from 0 to 255"),
+        ([[-1, 3]], "not all from 0 to 255"),
+        ([[0.5, 1.0]], "other than whole numbers"),
+        ([["a"]], "other than whole numbers"),
+    ],
+)
+def test_list_that_is_no_picture_is_told(values: list[object], told: str) -> None:
+    with pytest.raises(UnreadableItem, match=told):
+        pixels_from_list(values)
+
+
+@pytest.mark.parametrize("text", ["***", "iVBO-w", "data:image/png;base64,é"])
+def test_text_that_is_not_base64_is_told(text: str) -> None:
+    with pytest.raises(UnreadableItem, match="is not base64"):
+        bytes_from_base64(text)

@@ -45,7 +45,7 @@ def _scores(evaluation: Mapping[str, Any]) -> list[str]:
     told = []
     for name, value in rows:
         low, high = intervals[name.replace(" ", "_")]
-        told.append(f"| {name} | {value:.2%} | {low:.2%} to {high:.2%} |")
+        told.append(f"| {name.replace('f1', 'F1')} | {value:.2%} | {low:.2%} to {high:.2%} |")
     return [
         f"## Scores on {evaluation['examples']:,} test examples",
         "",
