@@ -52,7 +52,19 @@ def test_small_difference_on_shared_errors_is_seen_where_separate_intervals_over
 def test_model_does_not_differ_from_itself() -> None:
     right, _ = pair(0, 100, 0.8, 0.8)
     found = paired_difference(right, right)
-    assert (found.accuracy, found.interval, found.p_value) == (0, (0, 0), 1)
+    assert (found.accuracy, found.p_value) == (0, 1)
+    assert found.interval[0] == pytest.approx(-found.interval[1], rel=0.1)
+
+
+@pytest.mark.parametrize(("gains", "losses"), [(0.0002, 0.004), (0.002, 0.006), (0.02, 0.05)])
+def test_interval_covers_rare_differences_too(gains: float, losses: float) -> None:
+    rng = np.random.default_rng(0)
+    hits = []
+    for _ in range(400):
+        outcome = rng.choice(3, 500, p=[gains, losses, 1 - gains - losses])
+        low, high = paired_difference(outcome == 0, outcome == 1).interval
+        hits.append(low <= gains - losses <= high)
+    assert 0.93 <= sum(hits) / 400
 
 
 def test_holm_never_lowers_a_value_and_keeps_their_order() -> None:

@@ -7,17 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from danlu.scores.classification import mean_interval
-
 DOUBT = 0.05
+DRAWS = 10_000
 
 
 @dataclass(frozen=True)
 class Difference:
     """Accuracy of the first minus the second model on the same examples.
 
-    `only_first`, `only_second`: examples that one alone has right. `interval`: 95 %, paired bootstrap. `p_value`: of
-    the exact McNemar test, how likely so unequal counts are when both models are equally good.
+    `only_first`, `only_second`: examples that one alone has right. `interval`: 95 %. `p_value`: of the exact McNemar
+    test, how likely so unequal counts are when both models are equally good.
     """
 
     accuracy: float
@@ -35,14 +34,22 @@ def paired_difference(first_right: np.ndarray, second_right: np.ndarray) -> Diff
     """
     only_first = int((first_right & ~second_right).sum())
     only_second = int((second_right & ~first_right).sum())
-    difference = first_right.astype(np.float64) - second_right
     return Difference(
-        float(difference.mean()),
-        mean_interval(difference),
+        (only_first - only_second) / len(first_right),
+        _interval(only_first, only_second, len(first_right)),
         only_first,
         only_second,
         mcnemar_p_value(only_first, only_second),
     )
+
+
+def _interval(only_first: int, only_second: int, examples: int) -> tuple[float, float]:
+    """95 % of the draws from what is known after the examples, with half an example of doubt for each outcome
+    (Jeffreys). A bootstrap has no width where no example differs, and is too narrow where few do."""
+    doubted = np.array([only_first, only_second, examples - only_first - only_second]) + 0.5
+    shares = np.random.default_rng(0).dirichlet(doubted, DRAWS)
+    low, high = np.quantile(shares[:, 0] - shares[:, 1], [0.025, 0.975])
+    return float(low), float(high)
 
 
 def mcnemar_p_value(only_first: int, only_second: int) -> float:
