@@ -109,6 +109,18 @@ def pad_rows(rows: Sequence[Sequence[int]]) -> np.ndarray:
     return padded
 
 
+def groups_of_similar_length(padded: np.ndarray, size: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Rows of `pad_rows` sorted by length, `size` at a time: their places, and themselves without common padding.
+
+    >>> [rows.tolist() for _, rows in groups_of_similar_length(pad_rows([[5], [6, 7, 8], [9]]), 2)]
+    [[[5], [9]], [[6, 7, 8]]]
+    """
+    lengths = padded.shape[1] - (padded[:, ::-1] != 0).argmax(1)
+    order = np.argsort(lengths, kind="stable")
+    groups = [order[start : start + size] for start in range(0, len(order), size)]
+    return [(places, padded[places, : lengths[places[-1]]]) for places in groups]
+
+
 def clean_text(text: str) -> str:
     """The text as far as any tokenizer reads it: lone surrogates become U+FFFD, no more than 100,000 characters.
 

@@ -8,10 +8,12 @@ import numpy as np
 import onnxruntime
 
 from danlu.base.errors import MachineError, ModelError
+from danlu.inputs.texts import groups_of_similar_length
 
 INPUT, SCORES, FEATURES = "inputs", "scores", "features"
 TYPES = {"images": "tensor(uint8)", "texts": "tensor(int64)"}
 FATAL_ONLY = 4
+TEXTS_TOGETHER = 8
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,8 @@ class HowToRun:
 class OnnxEngine:
     """An ONNX file as a function from pixels or token numbers to probabilities.
 
-    The file is loaded from its bytes, so that it cannot name files outside.
+    The file is loaded from its bytes, so that it cannot name files outside. Texts of about the same length are computed
+    8 at a time: padding to the longest of 64 reviews made a BiLSTM four times as slow.
     """
 
     def __init__(self, model: bytes, *, name: str, kind: str, num_classes: int, how: HowToRun = HowToRun()) -> None:
@@ -45,6 +48,7 @@ class OnnxEngine:
             self.session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises a type for each of its status codes
             raise ModelError(f"`{name}` cannot be run: {_first_line(error)}") from error
+        self._kind = kind
         inputs = {value.name: (value.type, len(value.shape)) for value in self.session.get_inputs()}
         outputs = {value.name: value.shape for value in self.session.get_outputs()}
         if inputs != {INPUT: (TYPES[kind], 4 if kind == "images" else 2)} or SCORES not in outputs:
@@ -61,6 +65,13 @@ class OnnxEngine:
         return self._run(inputs, FEATURES)
 
     def _run(self, inputs: np.ndarray, output: str) -> np.ndarray:
+        if self._kind == "images" or len(inputs) == 1:
+            return self._compute(inputs, output)
+        groups = groups_of_similar_length(inputs, TEXTS_TOGETHER)
+        found = np.concatenate([self._compute(rows, output) for _, rows in groups])
+        return found[np.argsort(np.concatenate([places for places, _ in groups]))]
+
+    def _compute(self, inputs: np.ndarray, output: str) -> np.ndarray:
         try:
             found: np.ndarray = self.session.run([output], {INPUT: np.ascontiguousarray(inputs)})[0]
         except Exception as error:
