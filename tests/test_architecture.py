@@ -62,7 +62,7 @@ HEAVY_FILES = {
     "exporting/onnx_format.py": {"torch"},
     "exporting/torch_export.py": {"torch"},
     "exporting/torchscript.py": {"torch"},
-    "exporting/int8.py": {"onnxruntime", "numpy"},
+    "exporting/int8.py": {"onnx", "onnxruntime", "numpy"},
     "reporting/figures.py": {"matplotlib", "numpy"},
     "reporting/page.py": {"jinja2", "markupsafe"},
     "explanation/attribution.py": {"torch", "captum", "numpy"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from PIL import Image
 import danlu
 from danlu.base.bundle import open_bundle
 from danlu.base.errors import ModelError
-from danlu.exporting import bundling
+from danlu.exporting import bundling, variants
 from danlu.prediction.predictor import Predictor
 from pictures import COLORS, write_reviews
 
@@ -79,8 +80,6 @@ def test_skewed_preprocessing_is_refused_and_nothing_is_written(
 ) -> None:
     before = sorted(path.name for path in run.folder.iterdir())
     if skew == "another mean":
-        from dataclasses import replace
-
         from danlu.exporting import exported
 
         original = exported.Exported.__init__
@@ -130,12 +129,12 @@ def test_failed_export_leaves_the_bundle_that_was_there(run: danlu.Run, monkeypa
 
 def test_int8_that_loses_too_much_is_refused(run: danlu.Run, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = danlu.export(run)
-    real = bundling._change
+    real = variants.change_of
 
-    def worse(*given: Any) -> dict[str, Any]:
-        return {**real(*given), "change": -0.02, "change_interval": [-0.05, 0.01]}
+    def worse(*given: Any) -> variants.Change:
+        return replace(real(*given), change=-0.02, change_interval=(-0.05, 0.01))
 
-    monkeypatch.setattr(bundling, "_change", worse)
+    monkeypatch.setattr(variants, "change_of", worse)
     with pytest.raises(ModelError, match=r"int8.*-2.00 points \(95 % interval -5.00 to \+1.00\)[\s\S]*--max-drop"):
         danlu.export(run, "int8")
     assert set(open_bundle(folder).variants) == {"fp32"}
@@ -154,15 +153,15 @@ def test_int8_takes_its_ranges_from_validation_and_is_judged_on_others(
 
     monkeypatch.setattr(bundling, "held_out", spied)
     seen: list[set[str]] = []
-    judged = bundling._judged
+    judged = variants._judged
 
     def spied_judged(validation: Any) -> Any:
         found = judged(validation)
-        calibrating = validation.select(bundling._halves(validation)[0])
+        calibrating = validation.select(variants._halves(validation)[0])
         seen.append(set(found.keys) & set(calibrating.keys))
         return found
 
-    monkeypatch.setattr(bundling, "_judged", spied_judged)
+    monkeypatch.setattr(variants, "_judged", spied_judged)
     danlu.export(run, "int8", max_drop=0.5)
     assert parts == ["test+validation", "validation", "test"]
     assert seen and not any(seen)

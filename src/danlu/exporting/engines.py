@@ -50,7 +50,7 @@ def measure_engines(
     `models`: variant → what opens it. `rows`: (B, …) inputs, of which up to 64 are used. The ways take turns, so that
     another process on the machine slows all of them; PyTorch comes first, alone, since threads that spin slow it.
     """
-    batch = np.ascontiguousarray(np.resize(rows, (BATCH, *rows.shape[1:])))
+    batch = _batch(rows)
     own = [_both(torch_engine, batch) for _ in range(ROUNDS)]
     ways: dict[tuple[str, HowToRun], Engine] = {
         (variant, how): open_(how) for (variant, open_), how in product(models.items(), _ways_to_run())
@@ -67,6 +67,22 @@ def measure_engines(
         if variant not in best or alone * together < best[variant].cost:
             best[variant] = Fastest(how, float(alone * together), _row("onnxruntime", variant, how, taken))
     return table, best
+
+
+def measure_beside(trained: Engine, exported: Engine, rows: np.ndarray) -> tuple[Measured, Measured]:
+    """A row of the trained model and one of what was made of it, which take turns."""
+    batch = _batch(rows)
+    taken = [(_both(trained, batch), _both(exported, batch)) for _ in range(ROUNDS)]
+    engine = "onnxruntime" if isinstance(exported, OnnxEngine) else "torch"
+    as_they_come = HowToRun(optimization="-")
+    return (
+        _row("torch", "trained", as_they_come, [pair[0] for pair in taken]),
+        _row(engine, "exported", as_they_come, [pair[1] for pair in taken]),
+    )
+
+
+def _batch(rows: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(np.resize(rows, (BATCH, *rows.shape[1:])))
 
 
 def _ways_to_run() -> list[HowToRun]:

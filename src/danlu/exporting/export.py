@@ -6,13 +6,15 @@ import time
 from pathlib import Path
 
 from danlu.base import log
-from danlu.base.bundle import is_bundle, workshop
+from danlu.base.bundle import ENGINES, is_bundle, workshop
 from danlu.base.errors import ConfigError
 from danlu.base.extras import require_extra
 from danlu.base.files import remove_folder, replace_folder, write_json
 from danlu.base.runs import Run, find_run
 from danlu.exporting import FORMATS, VARIANTS
+from danlu.exporting.engines import BATCH, measure_beside
 from danlu.exporting.parity import EXAMPLES, Parity, prove_equal
+from danlu.exporting.shipped import Shipped, table, write_table
 
 MAX_DROP = 0.005
 PROOF = "parity.json"
@@ -53,7 +55,9 @@ def export(
             for line in made.told():
                 log.say(line)
         else:
-            parity = _file(run, format, built)
+            parity, shipped = _file(run, format, built)
+            for line in table(shipped):
+                log.say(line)
         replace_folder(built, target)
     finally:
         remove_folder(built)
@@ -65,17 +69,29 @@ def export(
     return target
 
 
-def _file(run: Run, format: str, folder: Path) -> Parity:
+def _file(run: Run, format: str, folder: Path) -> tuple[Parity, tuple[Shipped, Shipped]]:
     from danlu.exporting.exported import exported_of
-    from danlu.exporting.held_out import held_out
-    from danlu.prediction.predictor import Predictor, load
+    from danlu.exporting.held_out import MOST_VALIDATION, held_out
+    from danlu.exporting.variants import accuracy_of, answering_by, batch_of
+    from danlu.prediction.predictor import load
 
     trained = load(run)
-    engine = FORMATS.load(format).write(exported_of(run), folder, run.name, trained.classes)
-    whole = Predictor(trained.kind, trained.classes, trained.recipe, engine, trained.calibration)
-    parity = prove_equal(trained, whole, held_out(run, ("test", "validation"), EXAMPLES))
+    exported = exported_of(run)
+    engine = FORMATS.load(format).write(exported, folder, run.name, trained.classes)
+    whole = answering_by(trained, engine)
+    examples = held_out(run, ("test", "validation"), EXAMPLES)
+    parity = prove_equal(trained, whole, examples)
+    validation = held_out(run, ("validation",), MOST_VALIDATION)
+    before, after = measure_beside(trained.engine, engine, batch_of(examples.inputs[:BATCH]))
+    parameters = sum(value.numel() * value.element_size() for value in exported.model.state_dict().values())
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    shipped = (
+        Shipped("trained", parameters, accuracy_of(trained, validation), before),
+        Shipped(format, size, accuracy_of(whole, validation), after),
+    )
+    write_table(folder / ENGINES, shipped)
     write_json(folder / PROOF, parity.to_json())
-    return parity
+    return parity, shipped
 
 
 def _require_free(target: Path) -> None:

@@ -18,6 +18,8 @@ from danlu.data.prepare import check_unreadable, encode_examples
 from danlu.prediction.predictor import recipe_of
 from danlu.sources.examples import index_labels
 
+MOST_VALIDATION = 5000
+
 
 @dataclass(frozen=True)
 class HeldOut:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 from onnxruntime.quantization import (
     CalibrationDataReader,
     CalibrationMethod,
@@ -27,6 +28,7 @@ from danlu.exporting.quiet import silence
 from danlu.prediction.onnx_engine import INPUT
 
 PRODUCTS = ("Conv", "MatMul", "Gemm")
+QUANTIZED = (*PRODUCTS, "Relu")  # a ReLU is the bound of the range before it
 
 
 class _Batches(CalibrationDataReader):  # type: ignore[misc]
@@ -38,27 +40,44 @@ class _Batches(CalibrationDataReader):  # type: ignore[misc]
         return None if batch is None else {INPUT: batch}
 
 
-def int8_bytes(model: bytes, batches: Sequence[np.ndarray], *, signed_activations: bool) -> bytes:
-    """An ONNX file with its products in int8. `batches`: model inputs from which the ranges are taken.
+def int8_files(model: bytes, batches: Sequence[np.ndarray]) -> dict[str, bytes]:
+    """ONNX files with products in int8, by how they are made. `batches`: model inputs from which the ranges are taken.
 
-    Raises `ModelError` where the graph has no product to quantize, or onnxruntime cannot.
+    The last product stays in float32, since it costs little and decides; so does the first in one of the files. Weights
+    have 7 bits, because processors without VNNI add pairs of products in 16 bits, which 8 would exceed. Raises
+    `ModelError` where onnxruntime cannot.
     """
+    files: dict[str, bytes] = {}
 
     def quantize(prepared: Path, quantized: Path) -> None:
-        quantize_static(
-            prepared,
-            quantized,
-            _Batches(batches),
-            quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=list(PRODUCTS),
-            per_channel=True,
-            activation_type=QuantType.QInt8 if signed_activations else QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            calibrate_method=CalibrationMethod.MinMax,
-            extra_options={"ActivationSymmetric": signed_activations, "WeightSymmetric": True},
-        )
+        for made_as, kept in _kept_in_float32(prepared).items():
+            quantize_static(
+                prepared,
+                quantized,
+                _Batches(batches),
+                quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=list(QUANTIZED),
+                nodes_to_exclude=kept,
+                per_channel=True,
+                reduce_range=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                calibrate_method=CalibrationMethod.MinMax,
+                extra_options={"WeightSymmetric": True},
+            )
+            files[made_as] = quantized.read_bytes()
 
-    return _quantized(model, quantize)
+    _quantized(model, quantize)
+    return files
+
+
+def _kept_in_float32(prepared: Path) -> dict[str, list[str]]:
+    """The nodes that are not quantized: the last product, and in a second way the first, while others are left."""
+    products = [node.name for node in onnx.load(prepared).graph.node if node.op_type in PRODUCTS]
+    ways = {"int8": products[-1:] if len(products) > 1 else []}
+    if len(products) > 2:
+        ways["int8 after the first product"] = [products[0], products[-1]]
+    return ways
 
 
 def dynamic_int8_bytes(model: bytes) -> bytes:
@@ -68,8 +87,6 @@ def dynamic_int8_bytes(model: bytes) -> bytes:
 
 def _without_shapes(path: Path) -> Any:
     """The model without the shapes between its layers: weights that are turned round would contradict them."""
-    import onnx
-
     model = onnx.load(path)
     model.graph.ClearField("value_info")
     return model

@@ -1,0 +1,138 @@
+"""What may answer beside fp32: int8 files, and what each changes on examples that did not calibrate it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from danlu.base.errors import DataError, ModelError
+from danlu.exporting.held_out import HeldOut
+from danlu.inputs.texts import pad_rows
+from danlu.prediction.onnx_engine import HowToRun, OnnxEngine
+from danlu.prediction.predictor import Predictor
+from danlu.scores.comparison import paired_difference
+
+CALIBRATED_FROM = 512
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a variant changes on some examples: accuracy with its 95 % interval, labels and probabilities."""
+
+    examples: int
+    accuracy: float
+    change: float
+    change_interval: tuple[float, float]
+    same_labels: int
+    largest_gap: float
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def __str__(self) -> str:
+        low, high = (100 * bound for bound in self.change_interval)
+        return f"{100 * self.change:+.2f} points (95 % interval {low:+.2f} to {high:+.2f})"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to make a variant. `change`: of accuracy on validation examples; none for fp32."""
+
+    variant: str
+    made_as: str
+    data: bytes
+    trained: Predictor
+    change: Change | None = None
+
+    def open(self, how: HowToRun | None = None) -> OnnxEngine:
+        classes = len(self.trained.classes)
+        return OnnxEngine(
+            self.data, name=self.made_as, kind=self.trained.kind, num_classes=classes, how=how or HowToRun()
+        )
+
+    def predictor(self) -> Predictor:
+        return answering_by(self.trained, self.open())
+
+
+def candidates(
+    variants: Sequence[str], whole: Candidate, validation: HeldOut, max_drop: float
+) -> dict[str, list[Candidate]]:
+    """fp32 and, for each variant, the ways to make it that lose no more than `max_drop` of accuracy.
+
+    Ranges are taken from half of the validation examples and the loss from the others. Raises `ModelError` where a
+    variant loses more in every way.
+    """
+    found = {whole.variant: [whole]}
+    for variant in variants:
+        judged = _judged(validation)
+        made = [
+            Candidate(variant, made_as, data, whole.trained)
+            for made_as, data in _files(variant, whole.data, validation).items()
+        ]
+        tried = [replace(one, change=change_of(whole.predictor(), one.predictor(), judged)) for one in made]
+        found[variant] = [one for one in tried if one.change is not None and one.change.change >= -max_drop]
+        if not found[variant]:
+            least = max(tried, key=lambda one: one.change.change if one.change else 0)
+            raise ModelError(
+                f"{least.made_as} changes accuracy by {least.change} on {len(judged):,} validation examples, the limit"
+                f" is {-100 * max_drop:.2f}",
+                hint="nothing was written; `--max-drop 2%` allows more",
+            )
+    return found
+
+
+def change_of(whole: Predictor, variant: Predictor, examples: HeldOut) -> Change:
+    """What `variant` answers otherwise than `whole`."""
+    before, after = whole.probabilities(examples.inputs), variant.probabilities(examples.inputs)
+    labels = examples.labels
+    difference = paired_difference(after.argmax(1) == labels, before.argmax(1) == labels)
+    return Change(
+        examples=len(labels),
+        accuracy=float((after.argmax(1) == labels).mean()),
+        change=difference.accuracy,
+        change_interval=difference.interval,
+        same_labels=int((after.argmax(1) == before.argmax(1)).sum()),
+        largest_gap=float(np.abs(after - before).max()),
+    )
+
+
+def accuracy_of(predictor: Predictor, examples: HeldOut) -> float:
+    return float((predictor.probabilities(examples.inputs).argmax(1) == examples.labels).mean())
+
+
+def answering_by(trained: Predictor, engine: Any) -> Predictor:
+    """The trained model's preprocessing, classes and calibration with another engine."""
+    return Predictor(trained.kind, trained.classes, trained.recipe, engine, trained.calibration)
+
+
+def batch_of(inputs: Any) -> np.ndarray:
+    """Inputs as one array, texts filled to the longest."""
+    return inputs if isinstance(inputs, np.ndarray) else pad_rows(inputs)
+
+
+def _files(variant: str, model: bytes, validation: HeldOut) -> dict[str, bytes]:
+    """The files of a variant, of which measuring chooses, by how they are made."""
+    from danlu.exporting.int8 import dynamic_int8_bytes, int8_files
+
+    if variant == "dynamic-int8":
+        return {"dynamic-int8": dynamic_int8_bytes(model)}
+    calibrating = validation.select(_halves(validation)[0])
+    starts = range(0, len(calibrating), BATCH)
+    return int8_files(model, [batch_of(calibrating.inputs[start : start + BATCH]) for start in starts])
+
+
+def _halves(examples: HeldOut) -> tuple[np.ndarray, np.ndarray]:
+    """Every second example, 512 at most, to take ranges from, and the others."""
+    places = np.arange(len(examples))
+    return places[::2][:CALIBRATED_FROM], places[1::2]
+
+
+def _judged(validation: HeldOut) -> HeldOut:
+    chosen = _halves(validation)[1]
+    if not len(chosen):
+        raise DataError("one validation example is too few: int8 needs some to take ranges from and others to judge")
+    return validation.select(chosen)

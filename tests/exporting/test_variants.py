@@ -1,0 +1,98 @@
+"""int8 files: which products they compute in int8, and what is told of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+import danlu
+from danlu.base.bundle import open_bundle
+from danlu.exporting.int8 import PRODUCTS, int8_files
+from danlu.inputs.texts import groups_of_similar_length, pad_rows
+from danlu.prediction.predictor import load_bundle
+from pictures import write_pictures, write_reviews
+
+QUICK = {"training.epochs": 1, "training.threads": 1}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> danlu.Run:
+    home = tmp_path_factory.mktemp("variants")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DANLU_RUNS", str(home / "runs"))
+        found = danlu.train(write_pictures(home / "p", size=16), {**QUICK, "model.name": "digit_cnn"}, name="v")
+    return danlu.Run(found.folder.resolve())
+
+
+def in_int8(data: bytes) -> list[bool]:
+    """Whether each product reads what a dequantize node gives, in the order of the graph."""
+    graph = onnx.load_model_from_string(data).graph
+    made_by = {name: node.op_type for node in graph.node for name in node.output}
+    products = [node for node in graph.node if node.op_type in PRODUCTS]
+    return [made_by.get(node.input[1]) == "DequantizeLinear" for node in products]
+
+
+def test_last_product_stays_in_float32_and_the_first_in_one_way(run: danlu.Run) -> None:
+    model = (danlu.export(run) / "model.onnx").read_bytes()
+    files = int8_files(model, [np.zeros((4, 3, 16, 16), np.uint8), np.full((4, 3, 16, 16), 255, np.uint8)])
+    count = len(in_int8(model))
+    assert count > 2
+    assert {made_as: in_int8(data) for made_as, data in files.items()} == {
+        "int8": [True] * (count - 1) + [False],
+        "int8 after the first product": [False] + [True] * (count - 2) + [False],
+    }
+
+
+def test_weights_have_seven_bits_so_that_no_processor_saturates(run: danlu.Run) -> None:
+    model = (danlu.export(run) / "model.onnx").read_bytes()
+    files = int8_files(model, [np.random.default_rng(0).integers(0, 255, (8, 3, 16, 16), dtype=np.uint8)])
+    for data in files.values():
+        tensors = onnx.load_model_from_string(data).graph.initializer
+        weights = [numpy_helper.to_array(tensor) for tensor in tensors if tensor.data_type == onnx.TensorProto.INT8]
+        weights = [values for values in weights if values.ndim > 1]
+        assert weights
+        assert all(np.abs(values.astype(int)).max() <= 64 for values in weights)
+
+
+def test_change_of_int8_is_told_with_its_interval(
+    run: danlu.Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = danlu.export(run, "int8", out=tmp_path / "b", max_drop=0.5)
+    told = capsys.readouterr().err
+    kept = json.loads((folder / "parity.json").read_text(encoding="utf-8"))["variants"]["int8"]
+    low, high = (100 * bound for bound in kept["validation"]["change_interval"])
+    assert f"points (95 % interval {low:+.2f} to {high:+.2f}) on {kept['validation']['examples']}" in told
+    assert kept["test"]["examples"] == run.status()["parts"]["test"]
+    assert low < 0 < high or kept["validation"]["change"]
+
+
+@pytest.mark.parametrize("format", ["torchscript", "torch-export", "triton"])
+def test_table_of_a_file_is_printed_and_kept(
+    run: danlu.Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], format: str
+) -> None:
+    folder = danlu.export(run, format, out=tmp_path / "b")
+    rows = json.loads((folder / "engines.json").read_text(encoding="utf-8"))["shipped"]
+    assert [row["name"] for row in rows] == ["trained", format]
+    assert rows[0]["accuracy"] == rows[1]["accuracy"]
+    assert rows[1]["size_bytes"] == pytest.approx(
+        sum(path.stat().st_size for path in folder.rglob("*") if path.suffix != ".json" and path.is_file())
+    )
+    assert [line.split()[0] for line in capsys.readouterr().err.splitlines() if "." in line][:2] == ["trained", format]
+
+
+def test_bundle_answers_texts_together_as_each_alone(tmp_path: Path) -> None:
+    run = danlu.train(write_reviews(tmp_path / "r.csv", 60), {**QUICK, "model.name": "bilstm"})
+    predictor = load_bundle(open_bundle(danlu.export(run)))
+    rng = np.random.default_rng(0)
+    rows = [rng.integers(1, 9, length).tolist() for length in rng.integers(1, 60, 37)]
+    together = predictor.engine.probabilities(pad_rows(rows))
+    alone = np.concatenate([predictor.engine.probabilities(np.array([row])) for row in rows])
+    assert together == pytest.approx(alone, abs=1e-6)
+    groups = groups_of_similar_length(pad_rows(rows), 8)
+    assert sorted(place for places, _ in groups for place in places) == list(range(37))
+    assert [rows_.shape[1] for _, rows_ in groups] == sorted(rows_.shape[1] for _, rows_ in groups)
