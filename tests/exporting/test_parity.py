@@ -153,7 +153,7 @@ def test_int8_takes_its_ranges_from_validation_and_is_judged_on_others(
 
     monkeypatch.setattr(bundling, "held_out", spied)
     seen: list[set[str]] = []
-    judged = variants._judged
+    judged = variants.judged
 
     def spied_judged(validation: Any) -> Any:
         found = judged(validation)
@@ -161,7 +161,7 @@ def test_int8_takes_its_ranges_from_validation_and_is_judged_on_others(
         seen.append(set(found.keys) & set(calibrating.keys))
         return found
 
-    monkeypatch.setattr(variants, "_judged", spied_judged)
+    monkeypatch.setattr(variants, "judged", spied_judged)
     danlu.export(run, "int8", max_drop=0.5)
     assert parts == ["test+validation", "validation", "test"]
     assert seen and not any(seen)

@@ -66,9 +66,11 @@ def test_change_of_int8_is_told_with_its_interval(
     told = capsys.readouterr().err
     kept = json.loads((folder / "parity.json").read_text(encoding="utf-8"))["variants"]["int8"]
     low, high = (100 * bound for bound in kept["validation"]["change_interval"])
-    assert f"points (95 % interval {low:+.2f} to {high:+.2f}) on {kept['validation']['examples']}" in told
+    assert f"points (95 % interval {low:+.2f} to {high:+.2f}) on the same {kept['validation']['examples']}" in told
     assert kept["test"]["examples"] == run.status()["parts"]["test"]
-    assert low < 0 < high or kept["validation"]["change"]
+    shipped = json.loads((folder / "engines.json").read_text(encoding="utf-8"))["shipped"]
+    scored = {row["name"]: row["accuracy"] for row in shipped}
+    assert scored["int8"] - scored["fp32"] == pytest.approx(kept["validation"]["change"])
 
 
 @pytest.mark.parametrize("format", ["torchscript", "torch-export", "triton"])

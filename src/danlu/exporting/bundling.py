@@ -18,7 +18,7 @@ from danlu.exporting.held_out import MOST_VALIDATION, held_out
 from danlu.exporting.parity import EXAMPLES, Parity, prove_equal
 from danlu.exporting.reference import reference_statistics
 from danlu.exporting.shipped import Shipped, table, write_table
-from danlu.exporting.variants import BATCH, Candidate, Change, accuracy_of, batch_of, candidates, change_of
+from danlu.exporting.variants import BATCH, Candidate, Change, accuracy_of, batch_of, candidates, change_of, judged
 from danlu.prediction.predictor import load, load_bundle
 
 MOST_TEST = 10_000
@@ -38,7 +38,7 @@ class Built:
         """What is shipped beside the trained model, what it changes, and which variant answers."""
         lines = table(self.shipped)
         for name, change in self.changes.items():
-            lines.append(f"  {name} changes accuracy by {change} on {change.examples:,} other validation examples")
+            lines.append(f"  {name} changes accuracy by {change} on the same {change.examples:,} validation examples")
         return [*lines, f"  {self.default} answers: the fastest here"] if self.changes else lines
 
 
@@ -65,7 +65,7 @@ def build_bundle(run: Run, folder: Path, variants: Sequence[str], max_drop: floa
     default = min(chosen, key=lambda name: fastest[chosen[name].made_as].cost)
     content = {**_content(run), "default": default, "variants": _variants(chosen, fastest)}
     weights = _weights(run)
-    right = accuracy_of(whole.predictor(), validation)
+    right = accuracy_of(whole.predictor(), judged(validation) if variants else validation)
     shipped = [Shipped("trained", len(weights), right, ways[-1])]
     for name, one in chosen.items():
         scored = one.change.accuracy if one.change else right
@@ -75,9 +75,10 @@ def build_bundle(run: Run, folder: Path, variants: Sequence[str], max_drop: floa
     write_json(folder / PREPROCESSING, run.model()["preprocessing"])
     write_table(folder / ENGINES, shipped, ways)
     write_json(folder / REFERENCE, reference_statistics(whole.predictor(), validation.inputs))
-    write_text(folder / CARD, card(content, _facts(run), run.evaluation()))
+    told = _told(run, chosen, max_drop)
+    write_text(folder / CARD, card(content, _facts(run), run.evaluation(), told))
     parity = prove_equal(trained, load_bundle(write_mark(folder, content), "fp32"), examples)
-    write_json(folder / PARITY, {**parity.to_json(), "variants": _told(run, chosen, max_drop)})
+    write_json(folder / PARITY, {**parity.to_json(), "variants": told})
     write_mark(folder, content)
     return Built(parity, tuple(shipped), {name: one.change for name, one in chosen.items() if one.change}, default)
 

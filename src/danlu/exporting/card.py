@@ -6,8 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def card(content: Mapping[str, Any], facts: Mapping[str, Any], evaluation: Mapping[str, Any] | None) -> str:
-    """Markdown. `content`: of the bundle's mark; `facts`: name, data, parts and model of the run."""
+def card(
+    content: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    evaluation: Mapping[str, Any] | None,
+    changes: Mapping[str, Any],
+) -> str:
+    """Markdown. `content`: of the bundle's mark; `facts`: name, data, parts and model of the run; `changes`: what
+    `parity.json` tells of the variants beside fp32."""
     kind, classes = content["kind"], content["classes"]
     lines = [
         f"# {facts['name']}",
@@ -35,6 +41,8 @@ def card(content: Mapping[str, Any], facts: Mapping[str, Any], evaluation: Mappi
     ]
     if evaluation:
         lines += _scores(evaluation)
+    if changes:
+        lines += _variants(content, changes)
     lines += ["## Limits", "", *(f"- {text}" for text in _limits(kind, classes, content, evaluation)), ""]
     return "\n".join(lines)
 
@@ -54,6 +62,22 @@ def _scores(evaluation: Mapping[str, Any]) -> list[str]:
         *told,
         "",
     ]
+
+
+def _variants(content: Mapping[str, Any], changes: Mapping[str, Any]) -> list[str]:
+    lines = ["## Variants", "", "| variant | MB | change of accuracy | 95 % interval | on |", "|---|---|---|---|---|"]
+    for name, told in content["variants"].items():
+        shown = f"{name}, which answers" if name == content["default"] else name
+        size = f"{told['size_bytes'] / 1e6:.2f}"
+        if name not in changes:
+            lines.append(f"| {shown} | {size} | that of the scores above | | |")
+            continue
+        part = "test" if changes[name]["test"] else "validation"
+        change = changes[name][part]
+        low, high = (100 * bound for bound in change["change_interval"])
+        points = f"{100 * change['change']:+.2f} points | {low:+.2f} to {high:+.2f}"
+        lines.append(f"| {shown} | {size} | {points} | {change['examples']:,} {part} examples |")
+    return [*lines, ""]
 
 
 def _limits(

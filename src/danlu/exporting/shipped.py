@@ -13,7 +13,7 @@ from danlu.exporting.engines import BATCH, Measured
 
 @dataclass(frozen=True)
 class Shipped:
-    """The trained model, or what was made of it. `accuracy`: on validation examples."""
+    """The trained model, or what was made of it. `accuracy`: on validation examples, the same for all rows."""
 
     name: str
     size_bytes: int

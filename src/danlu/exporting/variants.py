@@ -68,21 +68,29 @@ def candidates(
     """
     found = {whole.variant: [whole]}
     for variant in variants:
-        judged = _judged(validation)
+        examples = judged(validation)
         made = [
             Candidate(variant, made_as, data, whole.trained)
             for made_as, data in _files(variant, whole.data, validation).items()
         ]
-        tried = [replace(one, change=change_of(whole.predictor(), one.predictor(), judged)) for one in made]
+        tried = [replace(one, change=change_of(whole.predictor(), one.predictor(), examples)) for one in made]
         found[variant] = [one for one in tried if one.change is not None and one.change.change >= -max_drop]
         if not found[variant]:
             least = max(tried, key=lambda one: one.change.change if one.change else 0)
             raise ModelError(
-                f"{least.made_as} changes accuracy by {least.change} on {len(judged):,} validation examples, the limit"
-                f" is {-100 * max_drop:.2f}",
+                f"{least.made_as} changes accuracy by {least.change} on {len(examples):,} validation examples,"
+                f" the limit is {-100 * max_drop:.2f}",
                 hint="nothing was written; `--max-drop 2%` allows more",
             )
     return found
+
+
+def judged(validation: HeldOut) -> HeldOut:
+    """The validation examples from which no range was taken. Raises `DataError` where none is left."""
+    chosen = _halves(validation)[1]
+    if not len(chosen):
+        raise DataError("one validation example is too few: int8 needs some to take ranges from and others to judge")
+    return validation.select(chosen)
 
 
 def change_of(whole: Predictor, variant: Predictor, examples: HeldOut) -> Change:
@@ -129,10 +137,3 @@ def _halves(examples: HeldOut) -> tuple[np.ndarray, np.ndarray]:
     """Every second example, 512 at most, to take ranges from, and the others."""
     places = np.arange(len(examples))
     return places[::2][:CALIBRATED_FROM], places[1::2]
-
-
-def _judged(validation: HeldOut) -> HeldOut:
-    chosen = _halves(validation)[1]
-    if not len(chosen):
-        raise DataError("one validation example is too few: int8 needs some to take ranges from and others to judge")
-    return validation.select(chosen)
