@@ -20,12 +20,19 @@ from danlu.base import log
 from danlu.base.errors import MachineError, UnreadableItem
 from danlu.base.files import write_atomically, write_json
 from danlu.base.machine import available_cores, cache_folder, memory_bytes
-from danlu.inputs.images import ImageHeader, ImageRecipe, decode_image, fit_pixels, read_file, read_header
+from danlu.inputs.images import (
+    SECONDS_WORTH_A_THREAD,
+    ImageHeader,
+    ImageRecipe,
+    decode_image,
+    fit_pixels,
+    read_file,
+    read_header,
+)
 from danlu.sources.examples import Examples, Problem
 
 FORMAT = 1
 BATCH_FILES = 64
-SECONDS_WORTH_A_THREAD = 0.001
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
 THUMBNAIL_SIDE = 96
 SMALL_SIDE = 48  # up to here PNG is as small as JPEG, and exact
 PIXEL_LIMIT = 50_000_000
+SECONDS_WORTH_A_THREAD = 0.00025  # to read one; shorter work mostly holds Python's lock
 SIGNATURES = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG", b"GIF87a": "GIF", b"GIF89a": "GIF"}
 # EXIF 2.32, tag 0x0112: how the stored pixels must be turned to stand upright.
 TURNS = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from danlu.base.runs import Run, find_run
 from danlu.inputs.images import ImageRecipe, decode_image, fit_image, fit_pixels, pixels_from_list, read_file
 from danlu.inputs.texts import TextRecipe, pad_rows
 from danlu.prediction.answers import UNKNOWN
+from danlu.prediction.reading import Read, answer_stream
 from danlu.scores.calibration import Calibration
 
 BATCH = 256
@@ -92,14 +92,7 @@ class Predictor:
 
     def stream(self, inputs: Iterable[Any]) -> Iterator[Prediction]:
         """As `predict`, a batch at a time, so that any number of inputs fits in memory."""
-        batch: list[Any] = []
-        for item in inputs:
-            batch.append(item)
-            if len(batch) == BATCH:
-                yield from self._answer(batch)
-                batch = []
-        if batch:
-            yield from self._answer(batch)
+        return answer_stream(inputs, self.read, self._answers, BATCH)
 
     def probabilities(self, inputs: Any) -> np.ndarray:
         """(N, channels, height, width) uint8 pixels, or N rows of token numbers → (N, classes) float64, calibrated."""
@@ -119,29 +112,23 @@ class Predictor:
             out[chosen] = self.engine.probabilities(rows)
         return out
 
-    def _answer(self, items: Sequence[Any]) -> Iterator[Prediction]:
-        read: list[Any] = []
-        errors: dict[int, str] = {}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of odd metadata that changes no pixel
-            for index, item in enumerate(items):
-                try:
-                    read.append(self.read(item))
-                except UnreadableItem as error:
-                    errors[index] = error.message
+    def _answers(self, items: Sequence[Read]) -> list[Prediction]:
+        read = [made for _, made in items if not isinstance(made, UnreadableItem)]
         rows = iter(self.probabilities(np.stack(read) if self.kind == "images" else read) if read else ())
-        for index, item in enumerate(items):
-            name = name_of(item)
-            if index in errors:
-                yield Prediction(name, None, None, {}, errors[index])
-                continue
-            row = next(rows)
-            order = np.argsort(-row, kind="stable")
-            probabilities = {self.classes[i]: float(row[i]) for i in order}
-            confidence = float(row[order[0]])
-            is_unknown = not self.calibration.accepts(np.array(confidence))
-            label = UNKNOWN if is_unknown else self.classes[order[0]]
-            yield Prediction(name, label, confidence, probabilities, is_unknown=is_unknown)
+        return [
+            Prediction(name_of(item), None, None, {}, made.message)
+            if isinstance(made, UnreadableItem)
+            else self._prediction(item, next(rows))
+            for item, made in items
+        ]
+
+    def _prediction(self, item: Any, row: np.ndarray) -> Prediction:
+        order = np.argsort(-row, kind="stable")
+        probabilities = {self.classes[i]: float(row[i]) for i in order}
+        confidence = float(row[order[0]])
+        is_unknown = not self.calibration.accepts(np.array(confidence))
+        label = UNKNOWN if is_unknown else self.classes[order[0]]
+        return Prediction(name_of(item), label, confidence, probabilities, is_unknown=is_unknown)
 
     def read(self, item: Any) -> Any:
         """One input as (channels, height, width) uint8 or token numbers. Raises `UnreadableItem`."""

@@ -1,0 +1,67 @@
+"""Inputs of a stream, read by threads while others are computed where reading takes long enough to pay for it."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from typing import Any, TypeVar
+
+from danlu.base.errors import UnreadableItem
+from danlu.base.machine import available_cores
+from danlu.inputs.images import SECONDS_WORTH_A_THREAD
+
+CHUNK = 64
+Read = tuple[Any, Any]  # an input, and what it became or the `UnreadableItem` that says why not
+Answer = TypeVar("Answer")
+
+
+def answer_stream(
+    inputs: Iterable[Any], read: Callable[[Any], Any], answer: Callable[[list[Read]], list[Answer]], size: int
+) -> Iterator[Answer]:
+    """What `answer` says of batches of up to `size` inputs, in their order.
+
+    Where the first inputs take at least 0.25 ms each, the next batch is read by threads while one is answered; others
+    would wait for Python's lock. No thread works while the caller has an answer.
+    """
+    given = iter(inputs)
+    waiting: list[Read] = []
+    worth_threads: bool | None = None
+    with ThreadPoolExecutor(max_workers=available_cores()) as pool:
+        while batch := list(islice(given, size)):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Pillow warns of odd metadata that changes no pixel
+                first: list[Read] = []
+                if worth_threads is None:
+                    started = time.perf_counter()
+                    first, batch = _read_all(batch[:CHUNK], read), batch[CHUNK:]
+                    worth_threads = (time.perf_counter() - started) / len(first) >= SECONDS_WORTH_A_THREAD
+                if worth_threads:
+                    reading = [pool.submit(_read_all, chunk, read) for chunk in _chunks(batch)]
+                    answers = answer(waiting) if waiting else []
+                    waiting = first + _collected(reading)
+                else:
+                    answers = answer(first + _read_all(batch, read))
+            yield from answers
+        if waiting:
+            yield from answer(waiting)
+
+
+def _chunks(items: Sequence[Any]) -> list[Sequence[Any]]:
+    return [items[place : place + CHUNK] for place in range(0, len(items), CHUNK)]
+
+
+def _collected(reading: Sequence[Future[list[Read]]]) -> list[Read]:
+    return [one for future in reading for one in future.result()]
+
+
+def _read_all(items: Sequence[Any], read: Callable[[Any], Any]) -> list[Read]:
+    found: list[Read] = []
+    for item in items:
+        try:
+            found.append((item, read(item)))
+        except UnreadableItem as error:
+            found.append((item, error))
+    return found
