@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import numpy_helper
 
 import danlu
@@ -98,3 +101,15 @@ def test_bundle_answers_texts_together_as_each_alone(tmp_path: Path) -> None:
     groups = groups_of_similar_length(pad_rows(rows), 8)
     assert sorted(place for places, _ in groups for place in places) == list(range(37))
     assert [rows_.shape[1] for _, rows_ in groups] == sorted(rows_.shape[1] for _, rows_ in groups)
+
+
+@pytest.mark.parametrize("format", ["torchscript", "torch-export", "triton"])
+def test_files_tell_no_place_on_this_machine(run: danlu.Run, tmp_path: Path, format: str) -> None:
+    folder = danlu.export(run, format, out=tmp_path / "b")
+    places = [str(Path(module.__file__).parent).encode() for module in (danlu, torch, onnx)]
+    contents = {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    for name, data in list(contents.items()):
+        if zipfile.is_zipfile(name):
+            with zipfile.ZipFile(io.BytesIO(data)) as archive:
+                contents.update({f"{name}: {inner}": archive.read(inner) for inner in archive.namelist()})
+    assert not [name for name, data in contents.items() if any(place in data for place in places)]

@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from pathlib import Path
 
 import torch
 
+from danlu.base.bundle import write_file
 from danlu.base.errors import ModelError
 from danlu.exporting.exported import Exported, LoadedEngine
 from danlu.exporting.quiet import silence
 
 FILE = "model.torchscript.pt"
+TRACES = ".debug_pkl"
 
 
 def write(exported: Exported, folder: Path, name: str, classes: tuple[str, ...]) -> LoadedEngine:
     """`model.torchscript.pt`, traced. Raises `ModelError` where it cannot be."""
+    saved = io.BytesIO()
     try:
         with silence(), torch.no_grad():
             traced = torch.jit.freeze(torch.jit.trace(exported, exported.example(), check_trace=False))
-            traced.save(str(folder / FILE))
+            torch.jit.save(traced, saved)
     except Exception as error:
         raise ModelError(f"PyTorch cannot trace the model: {str(error).strip().splitlines()[0]}") from error
+    write_file(folder, FILE, _without_traces(saved.getvalue()))
     with silence():
         return LoadedEngine(torch.jit.load(folder / FILE))
+
+
+def _without_traces(saved: bytes) -> bytes:
+    """Without the lines of code each operation comes from, which tell the folders of this machine."""
+    kept = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(saved)) as whole, zipfile.ZipFile(kept, "w", zipfile.ZIP_STORED) as written:
+        for name in whole.namelist():
+            if not name.endswith(TRACES):
+                written.writestr(zipfile.ZipInfo(name), whole.read(name))
+    return kept.getvalue()
