@@ -189,6 +189,17 @@ def test_onnx_file_that_cannot_be_used_is_refused(bundle: Path, data: bytes, tol
     assert "\n" not in caught.value.message
 
 
+def test_model_that_computes_nan_gives_no_answer(bundle: Path) -> None:
+    model = onnx.load(bundle / "model.onnx")
+    for tensor in model.graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT:
+            tensor.raw_data = np.full(len(tensor.raw_data) // 4, np.nan, np.float32).tobytes()
+    (bundle / "model.onnx").write_bytes(model.SerializeToString())
+    seal(bundle)
+    with pytest.raises(ModelError, match="answers 1 of 1 inputs with NaN"):
+        danlu.load(bundle).predict("好吃")
+
+
 def test_onnx_file_reads_no_data_outside(bundle: Path) -> None:
     model = onnx.load(bundle / "model.onnx")
     large = max(model.graph.initializer, key=lambda tensor: len(tensor.raw_data))

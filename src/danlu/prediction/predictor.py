@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from danlu.base.bundle import PREPROCESSING, Bundle, is_bundle, open_bundle
-from danlu.base.errors import ConfigError, UnreadableItem
+from danlu.base.errors import ConfigError, ModelError, UnreadableItem
 from danlu.base.extras import missing_packages, require_extra
 from danlu.base.machine import available_cores
 from danlu.base.runs import Run, find_run
@@ -99,7 +99,7 @@ class Predictor:
         return self.calibration.apply(self.plain_probabilities(inputs))
 
     def plain_probabilities(self, inputs: Any) -> np.ndarray:
-        """As `probabilities`, at temperature 1."""
+        """As `probabilities`, at temperature 1. Raises `ModelError` where the model computes no numbers."""
         count = len(inputs)
         out = np.empty((count, len(self.classes)))
         if isinstance(self.recipe, ImageRecipe):
@@ -110,6 +110,10 @@ class Predictor:
             chosen = order[start : start + BATCH]
             rows = inputs[chosen] if isinstance(self.recipe, ImageRecipe) else pad_rows([inputs[i] for i in chosen])
             out[chosen] = self.engine.probabilities(rows)
+        if not np.isfinite(out).all():
+            raise ModelError(
+                f"the model answers {int((~np.isfinite(out)).any(1).sum()):,} of {count:,} inputs with NaN"
+            )
         return out
 
     def _answers(self, items: Sequence[Read]) -> list[Prediction]:
