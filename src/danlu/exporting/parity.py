@@ -15,11 +15,13 @@ from PIL import Image
 from danlu.base.errors import ModelError
 from danlu.exporting.held_out import HeldOut
 from danlu.inputs.images import ImageRecipe, bytes_from_base64, decode_image, read_file, read_header
+from danlu.inputs.texts import TextRecipe
 from danlu.prediction.predictor import BATCH, Predictor
 
 LIMIT = 1e-4
 EXAMPLES = 500
 BATCH_SIZES = (1, 7, 64)
+SHORT = (1, 2, 3)  # letters or words, of texts that are cut
 LARGER = 4  # than the model's input, at most, are the pictures that are written otherwise
 TURNED, TURNED_BACK = 6, Image.Transpose.ROTATE_90  # by EXIF 6 a picture stands upright when turned clockwise
 
@@ -58,14 +60,22 @@ def prove_equal(trained: Predictor, exported: Predictor, examples: HeldOut, limi
     def prove(way: str, wanted: np.ndarray, found: np.ndarray) -> None:
         ways.append(_compared(way, wanted, found, examples.keys, limit))
 
+    def prove_changed(way: str, send: Callable[[Any], Any]) -> None:
+        answers = (_answers(model, examples.items, BATCH, send) for model in (trained, exported))
+        prove(way, *answers)
+
     sent = "file" if exported.kind == "images" else "text"
     for size in BATCH_SIZES:
         prove(f"{sent}, {size} at a time", expected, _answers(exported, examples.items, size))
+    if isinstance(exported.recipe, TextRecipe):
+        for count in SHORT:
+            prove_changed(f"cut to {count}", partial(_cut, count=count, tokens=exported.recipe.tokens))
+        prove_changed("longer than is read", partial(_repeated, times=exported.recipe.max_length))
     if isinstance(exported.recipe, ImageRecipe):
         prove("base64", expected, _answers(exported, examples.items, BATCH, _through_base64))
         prove("list of pixels", expected, _answers(exported, examples.inputs, BATCH, _as_list))
         upright = partial(_upright, recipe=exported.recipe)
-        prove("Pillow image", *(_answers(model, examples.items, BATCH, upright) for model in (trained, exported)))
+        prove_changed("Pillow image", upright)
         plain = _answers(trained, examples.items, BATCH, lambda item: _png(upright(item)))
         for way, change in (("on its side, with EXIF", _on_its_side), ("with an alpha channel", _with_alpha)):
             send = partial(_changed, upright=upright, change=change)
@@ -123,6 +133,17 @@ def _on_its_side(picture: Image.Image) -> bytes:
 
 def _with_alpha(picture: Image.Image) -> bytes:
     return _png(picture.convert("RGBA" if picture.mode == "RGB" else "LA"))
+
+
+def _cut(text: str, *, count: int, tokens: str) -> str:
+    """The first words or letters; the text itself where it has none."""
+    if tokens == "words":
+        return " ".join(text.split()[:count])
+    return "".join(sign for sign in text if sign.isalnum())[:count] or text
+
+
+def _repeated(text: str, *, times: int) -> str:
+    return f"{text} " * times
 
 
 def _png(image: Image.Image, **options: Any) -> bytes:

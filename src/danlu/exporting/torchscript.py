@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from danlu.base.bundle import write_file
 from danlu.base.errors import ModelError
@@ -22,13 +24,29 @@ def write(exported: Exported, folder: Path, name: str, classes: tuple[str, ...])
     saved = io.BytesIO()
     try:
         with silence(), torch.no_grad():
-            traced = torch.jit.freeze(torch.jit.trace(exported, exported.example(), check_trace=False))
-            torch.jit.save(traced, saved)
+            traced = torch.jit.trace(exported, exported.example(), check_trace=False)
+            checked = torch.jit.script(_Checked(traced, exported.example().dtype).eval())
+            torch.jit.save(torch.jit.freeze(checked), saved)
     except Exception as error:
         raise ModelError(f"PyTorch cannot trace the model: {str(error).strip().splitlines()[0]}") from error
     write_file(folder, FILE, _without_traces(saved.getvalue()))
     with silence():
         return LoadedEngine(torch.jit.load(folder / FILE))
+
+
+class _Checked(nn.Module):
+    """Pixels from 0 to 1, or normalised ones, would be answered too: a trace does not look at the type."""
+
+    def __init__(self, traced: Any, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.traced = traced
+        self.dtype = dtype
+
+    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        if inputs.dtype != self.dtype:
+            raise ValueError("inputs are uint8 pixels from 0 to 255, or int64 token numbers")
+        scores, features = self.traced(inputs)
+        return scores, features
 
 
 def _without_traces(saved: bytes) -> bytes:
