@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import zipfile
 from pathlib import Path
 
@@ -69,7 +70,10 @@ def test_change_of_int8_is_told_with_its_interval(
     told = capsys.readouterr().err
     kept = json.loads((folder / "parity.json").read_text(encoding="utf-8"))["variants"]["int8"]
     low, high = (100 * bound for bound in kept["validation"]["change_interval"])
-    assert f"points (95 % interval {low:+.2f} to {high:+.2f}) on the same {kept['validation']['examples']}" in told
+    validation = kept["validation"]
+    assert f"int8 gives {validation['same_labels']} of {validation['examples']} the same label" in told
+    assert f"points (95 % interval {low:+.2f} to {high:+.2f})" in told
+    assert f"accuracy: on {validation['examples']} validation examples" in told
     assert kept["test"]["examples"] == run.status()["parts"]["test"]
     shipped = json.loads((folder / "engines.json").read_text(encoding="utf-8"))["shipped"]
     scored = {row["name"]: row["accuracy"] for row in shipped}
@@ -85,7 +89,7 @@ def test_table_of_a_file_is_printed_and_kept(
     assert [row["name"] for row in rows] == ["trained", format]
     assert rows[0]["accuracy"] == rows[1]["accuracy"]
     assert rows[1]["size_bytes"] == pytest.approx(
-        sum(path.stat().st_size for path in folder.rglob("*") if path.suffix != ".json" and path.is_file())
+        sum(path.stat().st_size for path in folder.rglob("*") if path.suffix not in (".json", ".md") and path.is_file())
     )
     assert [line.split()[0] for line in capsys.readouterr().err.splitlines() if "." in line][:2] == ["trained", format]
 
@@ -113,3 +117,75 @@ def test_files_tell_no_place_on_this_machine(run: danlu.Run, tmp_path: Path, for
             with zipfile.ZipFile(io.BytesIO(data)) as archive:
                 contents.update({f"{name}: {inner}": archive.read(inner) for inner in archive.namelist()})
     assert not [name for name, data in contents.items() if any(place in data for place in places)]
+
+
+@pytest.mark.parametrize("kind", ["images", "texts"])
+def test_card_is_enough_to_answer_without_danlu(tmp_path: Path, kind: str) -> None:
+    import onnxruntime
+    from PIL import Image, ImageOps
+    from tokenizers import Tokenizer
+
+    if kind == "images":
+        data = write_pictures(tmp_path / "p", size=40)
+        item = next(data.rglob("*.jpg"))
+        Image.open(item).resize((50, 37)).save(item.with_suffix(".png"))
+        item = item.with_suffix(".png")
+        folder = danlu.export(danlu.train(data, {**QUICK, "data.image_size": 16}))
+    else:
+        folder = danlu.export(danlu.train(write_reviews(tmp_path / "r.csv", 60), QUICK))
+        item = "很快，好吃，味道足"
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    values = json.loads((folder / "preprocessing.json").read_text(encoding="utf-8"))
+    if kind == "images":
+        assert "`PIL.ImageOps.fit(image, (16, 16), PIL.Image.Resampling.BILINEAR)`" in card
+        fitted = ImageOps.fit(Image.open(item).convert("RGB"), (16, 16), Image.Resampling.BILINEAR)
+        inputs = np.asarray(fitted).transpose(2, 0, 1)[None]
+    else:
+        assert f"the first {values['max_length']:,} of each text" in card
+        tokenizer = Tokenizer.from_str(json.dumps(values["tokenizer"]))
+        inputs = np.array([tokenizer.encode(item, add_special_tokens=False).ids])
+    temperature = float(re.search(r"softmax\(scores / ([0-9.e-]+)\)", card)[1])
+    scores = onnxruntime.InferenceSession(folder / "model.onnx").run(["scores"], {"inputs": inputs})[0][0]
+    powers = np.exp(scores / temperature - (scores / temperature).max())
+    classes = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))["content"]["classes"]
+    found = dict(zip(classes, powers / powers.sum(), strict=True))
+    assert found == pytest.approx(danlu.load(folder).predict([item])[0].probabilities, abs=1e-5)
+
+
+def test_export_of_another_run_or_format_is_not_replaced(run: danlu.Run, tmp_path: Path) -> None:
+    other = danlu.train(write_reviews(tmp_path / "r.csv", 60), QUICK, name="other")
+    bundle = danlu.export(run, out=tmp_path / "a")
+    before = {path.name: path.read_bytes() for path in bundle.iterdir()}
+    for place, format in ((other, "onnx"), (run, "torchscript")):
+        with pytest.raises(danlu.ConfigError, match=r"is the bundle of `v`[\s\S]*--out"):
+            danlu.export(place, format, out=bundle)
+    assert {path.name: path.read_bytes() for path in bundle.iterdir()} == before
+    files = danlu.export(run, "torchscript", out=tmp_path / "f")
+    for place, format in ((other, "torchscript"), (run, "torch-export"), (run, "onnx")):
+        with pytest.raises(danlu.ConfigError, match="is `v` as torchscript"):
+            danlu.export(place, format, out=files)
+    danlu.export(run, "torchscript", out=files)
+    (bundle / "bundle.json").write_text("{}")
+    with pytest.raises(danlu.ConfigError, match="is a damaged bundle"):
+        danlu.export(run, out=bundle)
+
+
+def test_damaged_bundle_of_the_run_itself_is_written_anew(tmp_path: Path) -> None:
+    run = danlu.train(write_reviews(tmp_path / "r.csv", 60), QUICK)
+    (danlu.export(run) / "bundle.json").write_text("{}")
+    open_bundle(danlu.export(run)).verify()
+
+
+def test_variant_that_goes_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = danlu.train(write_reviews(tmp_path / "r.csv", 60), QUICK)
+    danlu.export(run, "int8", max_drop=0.5)
+    assert "replaces" not in capsys.readouterr().err
+    danlu.export(run, "dynamic-int8", max_drop=0.5)
+    assert "it replaces a bundle that had int8 too" in capsys.readouterr().err
+
+
+def test_limit_that_means_nothing_is_refused(run: danlu.Run) -> None:
+    with pytest.raises(danlu.ConfigError, match="torchscript loses no accuracy"):
+        danlu.export(run, "torchscript", max_drop=0.1)
+    with pytest.raises(danlu.ConfigError, match="share from 0 to below 1"):
+        danlu.export(run, "int8", max_drop=2.0)

@@ -9,10 +9,10 @@ FORMATS = Registry(
     "format",
     {
         "onnx": Member("danlu.exporting.bundling", "a bundle with an ONNX file, which answers without PyTorch"),
-        "int8": Member("danlu.exporting.bundling", "the bundle with a static int8 variant beside it"),
-        "dynamic-int8": Member("danlu.exporting.bundling", "the bundle with int8 weights and ranges taken as it runs"),
+        "int8": Member("danlu.exporting.bundling", "a bundle with fp32 and static int8"),
+        "dynamic-int8": Member("danlu.exporting.bundling", "a bundle with fp32 and dynamic int8; legacy"),
         "torch-export": Member("danlu.exporting.torch_export", "a graph of `torch.export`, for PyTorch elsewhere"),
         "torchscript": Member("danlu.exporting.torchscript", "a TorchScript file for old PyTorch and mobile; legacy"),
-        "triton": Member("danlu.exporting.triton", "a model repository for Triton Inference Server"),
+        "triton": Member("danlu.exporting.triton", "a repository for Triton Inference Server, proven without it"),
     },
 )

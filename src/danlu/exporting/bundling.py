@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,34 +15,18 @@ from danlu.base.runs import Run
 from danlu.exporting.card import card
 from danlu.exporting.engines import Fastest, measure_engines
 from danlu.exporting.held_out import MOST_VALIDATION, held_out
-from danlu.exporting.parity import EXAMPLES, Parity, prove_equal
+from danlu.exporting.parity import EXAMPLES, prove_equal
 from danlu.exporting.reference import reference_statistics
-from danlu.exporting.shipped import Shipped, table, write_table
-from danlu.exporting.variants import BATCH, Candidate, Change, accuracy_of, batch_of, candidates, change_of, judged
+from danlu.exporting.shipped import Made, Shipped, write_table
+from danlu.exporting.variants import BATCH, Candidate, accuracy_of, batch_of, candidates, change_of, judged
 from danlu.prediction.predictor import load, load_bundle
 
 MOST_TEST = 10_000
+CLEARLY_FASTER = 1.1
 FILE = {"fp32": "model.onnx", "int8": "model.int8.onnx", "dynamic-int8": "model.dynamic-int8.onnx"}
 
 
-@dataclass(frozen=True)
-class Built:
-    """What was proven and measured of a bundle. `changes`: of each variant beside fp32, on validation examples."""
-
-    parity: Parity
-    shipped: tuple[Shipped, ...]
-    changes: dict[str, Change]
-    default: str
-
-    def told(self) -> list[str]:
-        """What is shipped beside the trained model, what it changes, and which variant answers."""
-        lines = table(self.shipped)
-        for name, change in self.changes.items():
-            lines.append(f"  {name} changes accuracy by {change} on the same {change.examples:,} validation examples")
-        return [*lines, f"  {self.default} answers: the fastest here"] if self.changes else lines
-
-
-def build_bundle(run: Run, folder: Path, variants: Sequence[str], max_drop: float) -> Built:
+def build_bundle(run: Run, folder: Path, variants: Sequence[str], max_drop: float) -> Made:
     """Fill `folder` with the bundle of a run. `variants`: `int8`, `dynamic-int8`, beside fp32.
 
     Raises `ModelError` where fp32 does not answer as the trained model does, or a variant loses more than `max_drop`
@@ -55,32 +39,45 @@ def build_bundle(run: Run, folder: Path, variants: Sequence[str], max_drop: floa
     examples = held_out(run, ("test", "validation"), EXAMPLES)
     validation = held_out(run, ("validation",), MOST_VALIDATION)
     whole = Candidate("fp32", "fp32", onnx_bytes(exported_of(run)), trained)
-    made = candidates(variants, whole, validation, max_drop)
+    tried = candidates(variants, whole, validation, max_drop)
     ways, fastest = measure_engines(
-        {one.made_as: one.open for group in made.values() for one in group},
+        {one.made_as: one.open for group in tried.values() for one in group},
         trained.engine,
         batch_of(examples.inputs[:BATCH]),
     )
-    chosen = {name: min(group, key=lambda one: fastest[one.made_as].cost) for name, group in made.items()}
-    default = min(chosen, key=lambda name: fastest[chosen[name].made_as].cost)
+    chosen = {name: min(group, key=lambda one: fastest[one.made_as].cost) for name, group in tried.items()}
+    default, why = _default({name: fastest[one.made_as].cost for name, one in chosen.items()})
     content = {**_content(run), "default": default, "variants": _variants(chosen, fastest)}
-    weights = _weights(run)
-    right = accuracy_of(whole.predictor(), judged(validation) if variants else validation)
+    weights = saved_weights(run)
+    scored = judged(validation) if variants else validation
+    right = accuracy_of(whole.predictor(), scored)
     shipped = [Shipped("trained", len(weights), right, ways[-1])]
     for name, one in chosen.items():
-        scored = one.change.accuracy if one.change else right
-        shipped.append(Shipped(name, len(one.data), scored, fastest[one.made_as].row))
+        share = one.change.accuracy if one.change else right
+        shipped.append(Shipped(name, len(one.data), share, fastest[one.made_as].row))
         write_file(folder, FILE[name], one.data)
     write_file(folder, WEIGHTS, weights)
-    write_json(folder / PREPROCESSING, run.model()["preprocessing"])
-    write_table(folder / ENGINES, shipped, ways)
     write_json(folder / REFERENCE, reference_statistics(whole.predictor(), validation.inputs))
     told = _told(run, chosen, max_drop)
-    write_text(folder / CARD, card(content, _facts(run), run.evaluation(), told))
+    preprocessing = run.model()["preprocessing"]
+    write_json(folder / PREPROCESSING, preprocessing)
+    write_text(folder / CARD, card(content, preprocessing, _facts(run), run.evaluation(), told))
     parity = prove_equal(trained, load_bundle(write_mark(folder, content), "fp32"), examples)
     write_json(folder / PARITY, {**parity.to_json(), "variants": told})
+    changes = {name: one.change for name, one in chosen.items() if one.change}
+    made = Made(parity, tuple(shipped), len(scored), changes, default, why)
+    write_table(folder / ENGINES, made, ways)
     write_mark(folder, content)
-    return Built(parity, tuple(shipped), {name: one.change for name, one in chosen.items() if one.change}, default)
+    return made
+
+
+def _default(costs: dict[str, float]) -> tuple[str, str]:
+    """The variant that answers, and why: another than fp32 has to be clearly faster, since it answers otherwise."""
+    name = min(costs, key=lambda variant: costs[variant])
+    times = costs["fp32"] / costs[name]
+    if name == "fp32" or times < CLEARLY_FASTER:
+        return "fp32", f"no other is {CLEARLY_FASTER:g} times as fast here"
+    return name, f"{times:.1f} times as fast as fp32 here, one and 64 at a time taken together"
 
 
 def _variants(chosen: dict[str, Candidate], fastest: dict[str, Fastest]) -> dict[str, Any]:
@@ -111,6 +108,7 @@ def _content(run: Run) -> dict[str, Any]:
 
     description = run.model()
     return {
+        "run": run.name,
         "kind": description["kind"],
         "classes": description["classes"],
         "calibration": {key: value for key, value in (run.calibration() or {}).items() if key != "format"},
@@ -132,7 +130,8 @@ def _facts(run: Run) -> dict[str, Any]:
     }
 
 
-def _weights(run: Run) -> bytes:
+def saved_weights(run: Run) -> bytes:
+    """The best weights as a safetensors file."""
     from safetensors.torch import save
 
     from danlu.training.checkpoints import load_checkpoint

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from danlu.exporting.interface import interface
+
 
 def card(
     content: Mapping[str, Any],
+    preprocessing: Mapping[str, Any],
     facts: Mapping[str, Any],
     evaluation: Mapping[str, Any] | None,
     changes: Mapping[str, Any],
@@ -44,6 +47,7 @@ def card(
     if changes:
         lines += _variants(content, changes)
     lines += ["## Limits", "", *(f"- {text}" for text in _limits(kind, classes, content, evaluation)), ""]
+    lines += interface(kind, content["calibration"]["temperature"], preprocessing)
     return "\n".join(lines)
 
 
@@ -55,7 +59,7 @@ def _scores(evaluation: Mapping[str, Any]) -> list[str]:
         low, high = intervals[name.replace(" ", "_")]
         told.append(f"| {name.replace('f1', 'F1')} | {value:.2%} | {low:.2%} to {high:.2%} |")
     return [
-        f"## Scores on {evaluation['examples']:,} test examples",
+        f"## Scores of the trained model on {evaluation['examples']:,} test examples",
         "",
         "| score | value | 95 % interval |",
         "|---|---|---|",

@@ -35,7 +35,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Fastest:
-    """The way to run a model that costs least: the product of its seconds for one example and for 64 together."""
+    """The way to run a model that costs least: the geometric mean of its seconds for one example and for 64."""
 
     how: HowToRun
     cost: float
@@ -60,12 +60,12 @@ def measure_engines(
         for way, engine in ways.items():
             seconds[way].append(_both(engine, batch))
     table = [_row("onnxruntime", variant, how, seconds[variant, how]) for variant, how in ways]
-    table.append(_row("torch", "trained", HowToRun(optimization="-"), own))
+    table.append(_row("torch", "trained", _torch_way(), own))
     best: dict[str, Fastest] = {}
     for (variant, how), taken in seconds.items():
-        alone, together = np.min(taken, axis=0)
-        if variant not in best or alone * together < best[variant].cost:
-            best[variant] = Fastest(how, float(alone * together), _row("onnxruntime", variant, how, taken))
+        cost = float(np.sqrt(np.prod(np.median(taken, axis=0))))
+        if variant not in best or cost < best[variant].cost:
+            best[variant] = Fastest(how, cost, _row("onnxruntime", variant, how, taken))
     return table, best
 
 
@@ -74,11 +74,17 @@ def measure_beside(trained: Engine, exported: Engine, rows: np.ndarray) -> tuple
     batch = _batch(rows)
     taken = [(_both(trained, batch), _both(exported, batch)) for _ in range(ROUNDS)]
     engine = "onnxruntime" if isinstance(exported, OnnxEngine) else "torch"
-    as_they_come = HowToRun(optimization="-")
+    how = HowToRun(available_cores()) if engine == "onnxruntime" else _torch_way()
     return (
-        _row("torch", "trained", as_they_come, [pair[0] for pair in taken]),
-        _row(engine, "exported", as_they_come, [pair[1] for pair in taken]),
+        _row("torch", "trained", _torch_way(), [pair[0] for pair in taken]),
+        _row(engine, "exported", how, [pair[1] for pair in taken]),
     )
+
+
+def _torch_way() -> HowToRun:
+    import torch
+
+    return HowToRun(torch.get_num_threads(), "-")
 
 
 def _batch(rows: np.ndarray) -> np.ndarray:

@@ -6,18 +6,14 @@ import time
 from pathlib import Path
 
 from danlu.base import log
-from danlu.base.bundle import ENGINES, is_bundle, workshop
-from danlu.base.errors import ConfigError
+from danlu.base.bundle import Bundle, is_bundle, open_bundle, workshop
+from danlu.base.errors import ConfigError, ModelError
 from danlu.base.extras import require_extra
-from danlu.base.files import remove_folder, replace_folder, write_json
+from danlu.base.files import remove_folder, replace_folder
 from danlu.base.runs import Run, find_run
 from danlu.exporting import FORMATS, VARIANTS
-from danlu.exporting.engines import BATCH, measure_beside
-from danlu.exporting.parity import EXAMPLES, Parity, prove_equal
-from danlu.exporting.shipped import Shipped, table, write_table
 
 MAX_DROP = 0.005
-PROOF = "parity.json"
 
 
 def export(
@@ -25,13 +21,13 @@ def export(
     format: str = "onnx",
     *,
     out: str | Path | None = None,
-    max_drop: float = MAX_DROP,
+    max_drop: float | None = None,
 ) -> Path:
     """Export a run and return the folder: its `bundle`, or `exports/FORMAT` below it, or `out`.
 
-    `format`: one of `danlu list formats`. What is written has answered for held-out examples, from their bytes or
-    texts, as the trained model does; where one answer differs, `ModelError` says which, and what was there stays.
-    `max_drop`: the share of accuracy an int8 variant may lose on validation examples.
+    `format`: one of `danlu list formats`. fp32 has answered for held-out examples, from their bytes or texts, as the
+    trained model does; where one answer differs, `ModelError` says which, and what was there stays. An int8 variant
+    answers otherwise: `max_drop` is the share of accuracy it may lose on validation examples, 0.005 when left open.
 
     >>> export("runs/latest", "int8")     # doctest: +SKIP
     PosixPath('runs/latest/bundle')
@@ -40,63 +36,66 @@ def export(
     started = time.monotonic()
     exporter = FORMATS.load(format)
     run = place if isinstance(place, Run) else find_run(place)
-    if not 0 <= max_drop < 1:
-        raise ConfigError(f"`max_drop` is a share from 0 to below 1, got {max_drop:g}", hint="0.005 for half a point")
+    _check_drop(format, max_drop)
     if run.calibration() is None:
         raise ConfigError(f"`{run}` is not finished (state: {run.state()})", hint="train it to its end")
     home = run.bundle_folder if format in VARIANTS else run.exports_folder / format
     target = Path(out) if out is not None else home
-    _require_free(target)
+    if target != home:
+        _require_free(target, run, format)
+    before = _readable_bundle(target)
     built = workshop(target)
     try:
         if format in VARIANTS:
-            made = exporter.build_bundle(run, built, VARIANTS[format], max_drop)
-            parity = made.parity
-            for line in made.told():
-                log.say(line)
+            drop = MAX_DROP if max_drop is None else max_drop
+            made = exporter.build_bundle(run, built, VARIANTS[format], drop)
         else:
-            parity, shipped = _file(run, format, built)
-            for line in table(shipped):
-                log.say(line)
+            from danlu.exporting.files import build_files
+
+            made = build_files(run, built, format)
         replace_folder(built, target)
     finally:
         remove_folder(built)
-    gap = max(way.largest_gap for way in parity.ways)
-    log.say(
-        f"{format}: {target}; {parity.ways[0].examples:,} held-out examples are answered as by the trained model in"
-        f" {len(parity.ways)} ways, probabilities differ by up to {gap:.1g} ({time.monotonic() - started:.1f} s)"
-    )
+    for line in made.told():
+        log.say(line)
+    gone = [name for name in (before.variants if before else ()) if name not in ("fp32", *VARIANTS[format])]
+    replaced = f"; it replaces a bundle that had {' and '.join(gone)} too" if gone else ""
+    log.say(f"{format}: {target} ({time.monotonic() - started:.1f} s){replaced}")
     return target
 
 
-def _file(run: Run, format: str, folder: Path) -> tuple[Parity, tuple[Shipped, Shipped]]:
-    from danlu.exporting.exported import exported_of
-    from danlu.exporting.held_out import MOST_VALIDATION, held_out
-    from danlu.exporting.variants import accuracy_of, answering_by, batch_of
-    from danlu.prediction.predictor import load
-
-    trained = load(run)
-    exported = exported_of(run)
-    engine = FORMATS.load(format).write(exported, folder, run.name, trained.classes)
-    whole = answering_by(trained, engine)
-    examples = held_out(run, ("test", "validation"), EXAMPLES)
-    parity = prove_equal(trained, whole, examples)
-    validation = held_out(run, ("validation",), MOST_VALIDATION)
-    before, after = measure_beside(trained.engine, engine, batch_of(examples.inputs[:BATCH]))
-    parameters = sum(value.numel() * value.element_size() for value in exported.model.state_dict().values())
-    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    shipped = (
-        Shipped("trained", parameters, accuracy_of(trained, validation), before),
-        Shipped(format, size, accuracy_of(whole, validation), after),
-    )
-    write_table(folder / ENGINES, shipped)
-    write_json(folder / PROOF, parity.to_json())
-    return parity, shipped
-
-
-def _require_free(target: Path) -> None:
-    """A folder that is there may be replaced when danlu made it, or it is empty."""
-    if target.is_dir() and (is_bundle(target) or (target / PROOF).is_file() or not any(target.iterdir())):
+def _check_drop(format: str, max_drop: float | None) -> None:
+    if max_drop is None:
         return
-    if target.is_symlink() or target.exists():
-        raise ConfigError(f"`{target}` exists and is no export", hint="name another folder with `--out`")
+    if not VARIANTS.get(format):
+        raise ConfigError(f"{format} loses no accuracy: `max_drop` is for int8 and dynamic-int8")
+    if not 0 <= max_drop < 1:
+        raise ConfigError(f"`max_drop` is a share from 0 to below 1, got {max_drop:g}", hint="0.005 for half a point")
+
+
+def _require_free(target: Path, run: Run, format: str) -> None:
+    """What was exported from this run in this way is replaced. Raises `ConfigError` where something else is there."""
+    from danlu.exporting.files import told_of
+
+    if not target.is_symlink() and (not target.exists() or (target.is_dir() and not any(target.iterdir()))):
+        return
+    what = "exists and is no export"
+    if is_bundle(target):
+        bundle = _readable_bundle(target)
+        if bundle is not None and format in VARIANTS and bundle.content.get("run") == run.name:
+            return
+        what = f"is the bundle of `{bundle.content.get('run')}`" if bundle else "is a damaged bundle"
+    elif (told := told_of(target)) is not None:
+        if (told.get("exported"), told.get("run")) == (format, run.name):
+            return
+        what = f"is `{told.get('run')}` as {told.get('exported')}"
+    raise ConfigError(f"`{target}` {what}", hint="name another folder with `--out`, or delete this one")
+
+
+def _readable_bundle(target: Path) -> Bundle | None:
+    if not is_bundle(target):
+        return None
+    try:
+        return open_bundle(target)
+    except ModelError:
+        return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -78,11 +79,16 @@ def candidates(
         if not found[variant]:
             least = max(tried, key=lambda one: one.change.change if one.change else 0)
             raise ModelError(
-                f"{least.made_as} changes accuracy by {least.change} on {len(examples):,} validation examples,"
-                f" the limit is {-100 * max_drop:.2f}",
-                hint="nothing was written; `--max-drop 2%` allows more",
+                f"{least.made_as} changes accuracy by {least.change} on {len(examples):,} validation examples, of which"
+                f" one is {100 / len(examples):.2g} points; the limit is {-100 * max_drop:.2f}",
+                hint=f"nothing was written; `--max-drop {_above(least)}%` allows it",
             )
     return found
+
+
+def _above(candidate: Candidate) -> int:
+    """Percent, the next whole number above what is lost."""
+    return math.floor(-100 * candidate.change.change) + 1 if candidate.change else 0
 
 
 def judged(validation: HeldOut) -> HeldOut:
