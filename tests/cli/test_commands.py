@@ -24,10 +24,11 @@ QUICK = ["training.epochs=3", "training.threads=1"]
 
 @pytest.fixture
 def danlu(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    def call(*words: object, stdin: str | None = None) -> Told:
+    def call(*words: object, stdin: str | bytes | None = None) -> Told:
         monkeypatch.setattr(sys, "argv", ["danlu", *map(str, words)])
         if stdin is not None:
-            monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode()), encoding="utf-8"))
+            raw = stdin if isinstance(stdin, bytes) else stdin.encode()
+            monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(raw), encoding="utf-8"))
         code = 0
         try:
             main()
@@ -64,8 +65,9 @@ def test_predict_answers_in_json_lines_with_all_probabilities(danlu: Cli, tmp_pa
     assert answer["class"] == "1"
     assert answer["confidence"] == max(answer["probabilities"].values())
     assert set(answer["probabilities"]) == {"0", "1"}
-    code, out, _ = danlu("predict", "runs/latest", "-", stdin="难吃\n\n很好吃\n")
-    assert [line.split("\t")[0] for line in out.splitlines()] == ["0", "1"]
+    code, out, _ = danlu("predict", "runs/latest", "-", stdin="\ufeff难吃\n\n很好吃\n")
+    assert [line.split("\t")[0] for line in out.splitlines()] == ["0", "error", "1"]  # a line for each line
+    assert code == 3 and out.splitlines()[0].endswith("\t难吃")
     (tmp_path / "t.txt").write_text("太慢\n满意\n", encoding="utf-8")
     code, out, _ = danlu("predict", "runs/latest", tmp_path / "t.txt", tmp_path / "r.csv", "--json")
     assert code == 0

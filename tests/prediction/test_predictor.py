@@ -123,3 +123,30 @@ def test_weights_with_nan_are_refused(trained: danlu.Run) -> None:
     keeper.save(Checkpoint(weights, {"epoch": 0}))
     with pytest.raises(danlu.ModelError, match=f"hold NaN or infinity: {name}"):
         danlu.load(trained)
+
+
+def test_pixels_of_one_image_are_one_input(trained: danlu.Run, pictures: Path) -> None:
+    predictor = danlu.load(trained)
+    pixels = np.asarray(Image.open(pictures / "blue" / "000.jpg"))
+    gray = pixels[:, :, 0]
+    for one in (pixels, pixels.tolist(), gray, gray.tolist(), bytearray((pictures / "blue" / "000.jpg").read_bytes())):
+        assert [answer.error for answer in predictor.predict(one)] == [None]
+    expected = predictor.predict(pixels)[0].probabilities
+    for many in (np.stack([pixels] * 3), [pixels] * 3, [pixels.tolist()] * 3, iter([pixels] * 3)):
+        found = predictor.predict(many)
+        assert [answer.probabilities for answer in found] == [pytest.approx(expected)] * 3
+    assert len(predictor.predict([gray.tolist()] * 2)) == 2
+    assert predictor.predict([]) == []
+
+
+def test_place_that_is_no_model_says_what_it_is(trained: danlu.Run, pictures: Path) -> None:
+    with pytest.raises(danlu.ConfigError, match=r"is no run: it has no `run\.json`"):
+        danlu.load(pictures)
+    with pytest.raises(danlu.ConfigError, match="a model is a folder or a Run, not int"):
+        danlu.load(3)  # type: ignore[arg-type]
+    bundle = danlu.export(trained)
+    for verb in (danlu.export, danlu.evaluate, danlu.report):
+        with pytest.raises(danlu.ConfigError, match="is a bundle, not a run"):
+            verb(bundle)
+    with pytest.raises(danlu.ConfigError, match="is a bundle, not a run"):
+        danlu.explain(bundle, [pictures / "blue" / "000.jpg"])

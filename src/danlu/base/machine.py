@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # names and numbers of malloc.h
-PACKAGES = ("torch", "numpy", "pillow", "tokenizers", "pydantic", "safetensors", "scikit-learn")
+PACKAGES = ("torch", "numpy", "pillow", "tokenizers", "pydantic", "safetensors", "scikit-learn", "onnxruntime")
 
 
 def cache_folder() -> Path:

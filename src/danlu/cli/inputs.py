@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
+from danlu.base import log
 from danlu.base.errors import ConfigError, DataError
+
+TABLES = (".csv", ".tsv", ".jsonl", ".ndjson")
+READ = (".txt", *TABLES)
+LONGEST_NAME = 300
 
 
 def image_inputs(inputs: tuple[str, ...]) -> Iterator[str]:
@@ -15,7 +22,7 @@ def image_inputs(inputs: tuple[str, ...]) -> Iterator[str]:
 
     for item in inputs:
         if item == "-":
-            yield from _lines_of_stdin()
+            yield from (line for line in _lines_of_stdin() if line)
         elif Path(item).is_dir():
             found = sorted(p for p in Path(item).rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
             if not found:
@@ -28,25 +35,42 @@ def image_inputs(inputs: tuple[str, ...]) -> Iterator[str]:
 def text_inputs(inputs: tuple[str, ...]) -> Iterator[str]:
     """The texts given, those in the files and tables named, and the lines of standard input for `-`."""
     from danlu.base.settings import DataSettings
-    from danlu.sources.table import text_column_of
+    from danlu.sources.table import text_column_of, text_lines_of
 
     for item in inputs:
-        suffix = Path(item).suffix.lower() if len(item) < 300 else ""
+        suffix = Path(item).suffix.lower() if len(item) < LONGEST_NAME else ""
         if item == "-":
             yield from _lines_of_stdin()
-        elif suffix in (".csv", ".tsv", ".jsonl", ".ndjson") and Path(item).is_file():
+        elif suffix in TABLES and Path(item).is_file():
             yield from text_column_of(item, DataSettings())  # type: ignore[call-arg]
         elif suffix == ".txt" and Path(item).is_file():
-            yield from Path(item).read_text(encoding="utf-8-sig", errors="replace").splitlines()
+            yield from text_lines_of(item)
+        elif len(item) < LONGEST_NAME and os.path.exists(item):
+            what = "a folder" if os.path.isdir(item) else "a file of another kind"
+            raise ConfigError(f"`{item}` is {what}, not a text", hint=f"read are {' '.join(READ)}, and `-`")
+        elif suffix in READ and len(item.split()) == 1:
+            raise DataError(f"no file `{item}`", hint="a text that ends so can be given through `-`")
         else:
             yield item
 
 
 def _lines_of_stdin() -> Iterator[str]:
-    for line in sys.stdin.buffer:
-        text = line.decode("utf-8", "replace").rstrip("\r\n")
-        if text:
-            yield text
+    """UTF-8 or GB18030, told line by line."""
+    is_told = False
+    for number, line in enumerate(sys.stdin.buffer):
+        if b"\0" in line:
+            raise DataError(f"standard input holds no text (a NUL at line {number + 1})", hint="a line is one input")
+        try:
+            text = line.decode("utf-8-sig" if number == 0 else "utf-8")
+        except UnicodeDecodeError:
+            try:
+                text = line.decode("gb18030")
+            except UnicodeDecodeError:
+                raise DataError(f"standard input is neither UTF-8 nor GB18030 at line {number + 1}") from None
+            if not is_told:
+                log.say(f"standard input is read as GB18030 from line {number + 1} on, where it is not UTF-8")
+                is_told = True
+        yield text.rstrip("\r\n")
 
 
 def one_line(text: str) -> str:
@@ -62,6 +86,7 @@ def share_of(text: str, option: str) -> float:
     (0.02, 0.02)
     """
     try:
-        return float(text.strip().removesuffix("%")) / (100 if text.strip().endswith("%") else 1)
+        plain = unicodedata.normalize("NFKC", text).strip()  # a Chinese keyboard types ２％
+        return float(plain.removesuffix("%")) / (100 if plain.endswith("%") else 1)
     except ValueError:
         raise ConfigError(f"`{option} {text}` is no share", hint="such as 0.02 or 2%") from None

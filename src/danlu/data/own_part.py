@@ -39,13 +39,14 @@ def own_part(run: Run, part: str) -> tuple[Examples, list[ManifestRow]]:
     if os.path.isabs(data) and not os.path.exists(data):
         raise DataError(
             f"the data of `{run}` is gone: `{data}`",
-            hint=f"put it back, or `danlu evaluate {run} --data DATA` scores other examples",
+            hint=f"put it back; to score other examples: `danlu evaluate {run} --data DATA`",
         )
     examples = read_examples(data, read_config(run.config_file).settings.data)
     place = {key: index for index, key in enumerate(examples.keys)}
     missing = [row.key for row in rows if row.key not in place]
     if missing:
         raise DataError(
-            f"{len(missing):,} of {len(rows):,} {part} examples are gone from `{data}`, first: `{missing[0]}`"
+            f"{len(missing):,} of {len(rows):,} {part} examples are gone from `{data}`, first: `{missing[0]}`",
+            hint="put back what is gone; an evaluation of other data: `--data DATA`",
         )
     return examples.select(np.array([place[row.key] for row in rows])), rows

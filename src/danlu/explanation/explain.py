@@ -101,9 +101,12 @@ def explain(
 
 
 def load_explained(run: str | Path | Run) -> Predictor:
-    """The predictor of a run, once it is sure that what explains it is installed. Raises `MachineError`."""
+    """The predictor of a run, once it is sure that what explains it is installed.
+
+    Raises `MachineError` where it is not, and `ConfigError` for a bundle, which has no layers to look into.
+    """
     require_extra("explain", "an explanation")
-    return load(run)
+    return load(run if isinstance(run, Run) else find_run(run))
 
 
 def stream_explanations(

@@ -40,6 +40,8 @@ def export(
     if run.calibration() is None:
         raise ConfigError(f"`{run}` is not finished (state: {run.state()})", hint="train it to its end")
     home = run.bundle_folder if format in VARIANTS else run.exports_folder / format
+    if out == "":
+        raise ConfigError("the folder to write has no name", hint="`.` is this folder")
     target = Path(out) if out is not None else home
     if target != home:
         _require_free(target, run, format)
@@ -70,7 +72,8 @@ def _check_drop(format: str, max_drop: float | None) -> None:
     if not VARIANTS.get(format):
         raise ConfigError(f"{format} loses no accuracy: `max_drop` is for int8 and dynamic-int8")
     if not 0 <= max_drop < 1:
-        raise ConfigError(f"`max_drop` is a share from 0 to below 1, got {max_drop:g}", hint="0.005 for half a point")
+        got = f"{max_drop:g} ({100 * max_drop:g} %)"
+        raise ConfigError(f"`max_drop` is a share from 0 to below 1, got {got}", hint="0.005 for half a point")
 
 
 def _require_free(target: Path, run: Run, format: str) -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 from danlu.base.config import read_config
 from danlu.base.errors import DataError
 from danlu.base.runs import Run
+from danlu.checks.finding import counted
 from danlu.data.own_part import changed_keys, own_part
 from danlu.data.prepare import check_unreadable, encode_examples
 from danlu.prediction.predictor import recipe_of
@@ -59,7 +60,8 @@ def held_out(run: Run, parts: Sequence[str], most: int) -> HeldOut:
         changed = changed_keys(rows, kept, encoded.hashes)
         if changed:
             raise DataError(
-                f"{len(changed):,} {part} examples have changed since training, first: `{changed[0]}`",
+                f"{counted(len(changed), f'{part} example has', f'{part} examples have')} changed since training,"
+                f" first: `{changed[0]}`",
                 hint="train again with the data as it is now",
             )
         found.append(

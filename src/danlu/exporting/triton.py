@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -18,7 +19,9 @@ WAIT_MICROSECONDS = 2000
 
 def write(exported: Exported, folder: Path, name: str, classes: tuple[str, ...]) -> OnnxEngine:
     """The repository below `folder`, with a queue that joins requests that come within 2 ms."""
-    plain = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-") or "model"
+    plain = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")
+    if not name.isascii():  # names that differ in Chinese signs alone have to differ here too
+        plain = f"{plain or 'model'}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
     home = folder / plain
     make_folder(home / "1")
     model = onnx_bytes(exported)

@@ -84,11 +84,12 @@ class Predictor:
     def predict(self, inputs: Sequence[Any] | str | Path) -> list[Prediction]:
         """An answer for each input, in order; one that cannot be read has `error` and harms no other.
 
-        For image models: paths, file bytes, Pillow images, and uint8 arrays or lists (H, W) or (H, W, channels).
-        For text models: texts.
+        For image models: paths, file bytes, Pillow images, and uint8 arrays or lists (H, W) or (H, W, channels); an
+        array (N, H, W, channels) is N inputs. For text models: texts.
         """
-        items = [inputs] if isinstance(inputs, (str, Path, bytes, np.ndarray, Image.Image)) else list(inputs)
-        return list(self.stream(items))
+        if isinstance(inputs, (str, Path, bytes, bytearray, Image.Image)) or _is_one_image(inputs):
+            return list(self.stream([inputs]))
+        return list(self.stream(inputs))
 
     def stream(self, inputs: Iterable[Any]) -> Iterator[Prediction]:
         """As `predict`, a batch at a time, so that any number of inputs fits in memory."""
@@ -158,6 +159,8 @@ def load(place: str | Path | Run) -> Predictor:
 
     Raises `ConfigError` where there is neither, and `ModelError` for a damaged one.
     """
+    if not isinstance(place, (str, Path, Run)):
+        raise ConfigError(f"a model is a folder or a Run, not {type(place).__name__}")
     if not isinstance(place, Run) and is_bundle(place):
         return load_bundle(open_bundle(place))
     run = place if isinstance(place, Run) else find_run(place)
@@ -202,6 +205,20 @@ def recipe_of(description: dict[str, Any]) -> ImageRecipe | TextRecipe:
     if description["kind"] == "texts":
         return TextRecipe.from_json(values)
     raise ConfigError(f"no preprocessing for {description['kind']!r}")
+
+
+def _is_one_image(inputs: Any) -> bool:
+    """Whether an array or nested list is the pixels of one image.
+
+    Lists of lists of triples are: as a list of grey images each would be three pixels wide.
+    """
+    if isinstance(inputs, np.ndarray):
+        return inputs.ndim < 4 and inputs.dtype.kind not in "OU"
+    row = inputs[0] if isinstance(inputs, (list, tuple)) and inputs else None
+    pixel = row[0] if isinstance(row, (list, tuple)) and row else None
+    if isinstance(pixel, (list, tuple)):
+        return len(pixel) in (1, 3, 4) and isinstance(pixel[0], int)
+    return isinstance(pixel, int)
 
 
 def name_of(item: Any) -> str:

@@ -131,6 +131,11 @@ def text_column_of(place: str | Path, settings: DataSettings) -> list[str]:
     return ["" if isinstance(cells, str) else str(cells.get(column) or "") for _, cells in table.rows]
 
 
+def text_lines_of(place: str | Path) -> list[str]:
+    """The lines of a text file in UTF-8, UTF-16 or GB18030. Raises `DataError` for an empty one and other encodings."""
+    return _decode(Path(place), "auto")[0].splitlines()
+
+
 def _decode(path: Path, encoding: str) -> tuple[str, list[str]]:
     try:
         raw = path.read_bytes()
