@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,9 @@ PARITY = "parity.json"
 ENGINES = "engines.json"
 CARD = "README.md"
 KINDS = ("images", "texts")
-NEEDED = ("kind", "classes", "calibration", "variants", "default", "files")
+OPTIMIZATIONS = ("basic", "extended", "all")
+MOST_THREADS = 1024
+MARK_LIMIT = 64 * 2**20
 _ANEW = "`danlu export RUN` writes it anew"
 
 
@@ -61,9 +64,7 @@ class Bundle:
         if expected is None:
             raise ModelError(f"`{self}` names no file `{name}`", hint=_ANEW)
         try:
-            if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would wait for ever
-                raise ModelError(f"`{path}` is not a regular file", hint=_ANEW)
-            data = path.read_bytes()
+            data = _read_regular(path, expected["size_bytes"])
         except OSError as error:
             raise ModelError(f"`{path}` cannot be read: {error.strerror or error}", hint=_ANEW) from error
         if len(data) != expected["size_bytes"] or hashlib.sha256(data).hexdigest() != expected["sha256"]:
@@ -95,22 +96,23 @@ def open_bundle(place: str | Path) -> Bundle:
     if not is_bundle(folder):
         raise ConfigError(f"no bundle in `{folder}`: it has no `{MARK}`", hint="`danlu export RUN` makes one")
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise ModelError(f"`{path}` is not a regular file", hint=_ANEW)
-        data = path.read_bytes()
+        data = _read_regular(path, MARK_LIMIT)
     except OSError as error:
         raise ModelError(f"`{path}` cannot be read: {error.strerror or error}", hint=_ANEW) from error
     try:
         written = json.loads(data)
-        found, digest, content = int(written["format"]), written["sha256"], written["content"]
+        found, digest, content = written["format"], written["sha256"], written["content"]
+        if type(found) is not int or found < 1:
+            raise ValueError(f"the format {found!r} is none")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelError(f"`{path}` is damaged{_looks_like(data)}: {error}", hint=_ANEW) from error
     if found > FORMAT:
         raise ModelError(f"`{path}` has format {found}, this danlu reads up to {FORMAT}", hint="install a newer danlu")
     if not isinstance(content, dict) or digest != digest_of(content):
         raise ModelError(f"`{path}` is damaged: its content is not what was written", hint=_ANEW)
-    if any(key not in content for key in NEEDED) or content["kind"] not in KINDS or not _is_flat(content["files"]):
-        raise ModelError(f"`{path}` was made by something else than danlu", hint=_ANEW)
+    wrong = [name for name, is_right in SCHEMA.items() if not is_right(content.get(name), content)]
+    if wrong:
+        raise ModelError(f"`{path}` was made by something else than danlu: {', '.join(wrong)}", hint=_ANEW)
     return Bundle(folder, content)
 
 
@@ -138,9 +140,61 @@ def workshop(target: Path) -> Path:
     return folder
 
 
-def _is_flat(files: Any) -> bool:
-    """Whether every name is that of a file in the folder itself."""
-    return isinstance(files, dict) and all(Path(name).name == name for name in files)
+def _read_regular(path: Path, most: int) -> bytes:
+    """The file's bytes, one more than `most` at most. Raises `ModelError` for a pipe, which would wait for ever."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise ModelError(f"`{path}` is not a regular file", hint=_ANEW)
+    with open(path, "rb") as file:
+        return file.read(most + 1)
+
+
+def _are_classes(classes: Any, _: Mapping[str, Any]) -> bool:
+    return (
+        isinstance(classes, list)
+        and all(isinstance(name, str) for name in classes)
+        and len(set(classes)) == len(classes) > 0
+    )
+
+
+def _are_files(files: Any, _: Mapping[str, Any]) -> bool:
+    """Whether every name is that of a file in the folder itself, with its size and hash."""
+    return isinstance(files, dict) and all(
+        Path(name).name == name
+        and "\0" not in name
+        and isinstance(told, dict)
+        and _is_whole(told.get("size_bytes"))
+        and isinstance(told.get("sha256"), str)
+        for name, told in files.items()
+    )
+
+
+def _are_variants(variants: Any, content: Mapping[str, Any]) -> bool:
+    def is_variant(told: Any) -> bool:
+        how = told.get("how") if isinstance(told, dict) else None
+        return (
+            isinstance(how, dict)
+            and isinstance(told.get("file"), str)
+            and set(how) == {"threads", "optimization", "spinning"}
+            and _is_whole(how["threads"], MOST_THREADS)
+            and how["optimization"] in OPTIMIZATIONS
+            and isinstance(how["spinning"], bool)
+        )
+
+    return isinstance(variants, dict) and all(map(is_variant, variants.values()))
+
+
+def _is_whole(value: Any, most: float = math.inf) -> bool:
+    return type(value) is int and 0 <= value <= most
+
+
+SCHEMA: dict[str, Callable[[Any, Mapping[str, Any]], bool]] = {
+    "kind": lambda kind, _: kind in KINDS,
+    "classes": _are_classes,
+    "calibration": lambda calibration, _: isinstance(calibration, dict),
+    "files": _are_files,
+    "variants": _are_variants,
+    "default": lambda name, content: isinstance(name, str) and name in (content.get("variants") or ()),
+}
 
 
 def _looks_like(data: bytes) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import io
+import math
 import os
 import stat
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from danlu.base.errors import UnreadableItem
+from danlu.base.errors import ModelError, UnreadableItem
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
@@ -61,7 +62,25 @@ class ImageRecipe:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> ImageRecipe:
-        return cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
+        """Raises `ModelError` for what is no recipe."""
+        try:
+            found = cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
+            numbers = (*found.mean, *found.std)
+            is_sound = (
+                all(type(side) is int and side > 0 for side in (found.height, found.width))
+                and found.height * found.width <= PIXEL_LIMIT
+                and type(found.channels) is int
+                and found.channels in (1, 3)
+                and found.resize in ("crop", "pad", "stretch")
+                and len(found.mean) == len(found.std) == found.channels
+                and all(type(number) in (int, float) and math.isfinite(number) for number in numbers)
+                and min(found.std) > 0
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"the saved preprocessing is damaged: {error!r}") from error
+        if not is_sound:
+            raise ModelError(f"the saved preprocessing is damaged: {dict(values)}")
+        return found
 
 
 @dataclass(frozen=True)

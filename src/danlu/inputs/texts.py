@@ -46,29 +46,13 @@ class TextRecipe:
         min_count: int = 2,
     ) -> TextRecipe:
         """A tokenizer with the most frequent tokens of `texts`, which must be the training part alone."""
-        tokenizer = Tokenizer(models.WordLevel(vocab={PAD: 0, UNKNOWN: 1}, unk_token=UNKNOWN))
-        tokenizer.normalizer = normalizers.Sequence(
-            [
-                normalizers.NFKC(),
-                normalizers.Lowercase(),
-                normalizers.Replace(_CONTROL, ""),
-                normalizers.Replace(Regex(r"\s+"), " "),
-                normalizers.Strip(),
-            ]
-        )
-        pattern = r"[\s\S]" if tokens == "characters" else r"\w+|[^\w\s]"
-        cut = pre_tokenizers.Split(Regex(pattern), behavior="isolated")
-        tokenizer.pre_tokenizer = (
-            cut if tokens == "characters" else pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), cut])
-        )
+        tokenizer = _tokenizer({PAD: 0, UNKNOWN: 1}, tokens)
         trainer = trainers.WordLevelTrainer(
             vocab_size=vocabulary_size, min_frequency=min_count, special_tokens=[PAD, UNKNOWN], show_progress=False
         )
         tokenizer.train_from_iterator((clean_text(text) for text in texts), trainer)
         # A tokenizer without added tokens: a text that spells out `<pad>` must not become padding.
-        plain = Tokenizer(models.WordLevel(vocab=tokenizer.get_vocab(), unk_token=UNKNOWN))
-        plain.normalizer, plain.pre_tokenizer = tokenizer.normalizer, tokenizer.pre_tokenizer
-        return cls(plain, tokens, max_length)
+        return cls(_tokenizer(tokenizer.get_vocab(), tokens), tokens, max_length)
 
     def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Token numbers of each text, not cut. A text of blanks alone raises `UnreadableItem`."""
@@ -92,11 +76,45 @@ class TextRecipe:
 
     @classmethod
     def from_json(cls, values: dict[str, object]) -> TextRecipe:
+        """Raises `ModelError` for what is not as danlu writes it: a tokenizer of somebody else could do anything."""
         try:
-            tokenizer = Tokenizer.from_str(json.dumps(values["tokenizer"]))
-            return cls(tokenizer, str(values["tokens"]), int(str(values["max_length"])))
-        except Exception as error:  # the Rust side raises bare Exception
+            tokens, max_length, saved = values["tokens"], values["max_length"], values["tokenizer"]
+            vocabulary = saved["model"]["vocab"]  # type: ignore[index]
+            if tokens not in ("characters", "words") or type(max_length) is not int or max_length < 1:
+                raise ValueError(f"tokens {tokens!r}, length {max_length!r}")
+            if vocabulary[PAD] != 0 or vocabulary[UNKNOWN] != 1 or not _numbers_each(vocabulary):
+                raise ValueError("its tokens are not numbered from 0 on")
+            tokenizer = _tokenizer(vocabulary, str(tokens))
+            if json.loads(tokenizer.to_str()) != saved:
+                raise ValueError("it is not one of danlu's")
+        except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"the saved tokenizer cannot be read: {error}") from error
+        return cls(tokenizer, str(tokens), max_length)
+
+
+def _tokenizer(vocabulary: dict[str, int], tokens: str) -> Tokenizer:
+    """The one way in which danlu cuts texts, into `characters` or `words`."""
+    tokenizer = Tokenizer(models.WordLevel(vocab=vocabulary, unk_token=UNKNOWN))
+    tokenizer.normalizer = normalizers.Sequence(
+        [
+            normalizers.NFKC(),
+            normalizers.Lowercase(),
+            normalizers.Replace(_CONTROL, ""),
+            normalizers.Replace(Regex(r"\s+"), " "),
+            normalizers.Strip(),
+        ]
+    )
+    pattern = r"[\s\S]" if tokens == "characters" else r"\w+|[^\w\s]"
+    cut = pre_tokenizers.Split(Regex(pattern), behavior="isolated")
+    tokenizer.pre_tokenizer = (
+        cut if tokens == "characters" else pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), cut])
+    )
+    return tokenizer
+
+
+def _numbers_each(vocabulary: dict[str, int]) -> bool:
+    numbers = vocabulary.values()
+    return all(type(number) is int for number in numbers) and set(numbers) == set(range(len(vocabulary)))
 
 
 def pad_rows(rows: Sequence[Sequence[int]]) -> np.ndarray:

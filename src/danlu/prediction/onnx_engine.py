@@ -50,14 +50,24 @@ class OnnxEngine:
             raise ModelError(f"`{name}` cannot be run: {_first_line(error)}") from error
         self._kind = kind
         inputs = {value.name: (value.type, len(value.shape)) for value in self.session.get_inputs()}
-        outputs = {value.name: value.shape for value in self.session.get_outputs()}
-        if inputs != {INPUT: (TYPES[kind], 4 if kind == "images" else 2)} or SCORES not in outputs:
-            raise ModelError(f"`{name}` does not read {kind} as danlu writes them: {inputs} → {sorted(outputs)}")
-        if outputs[SCORES][-1] != num_classes:
-            raise ModelError(f"`{name}` has {outputs[SCORES][-1]} scores, the bundle {num_classes} classes")
+        outputs = {value.name: (value.type, len(value.shape)) for value in self.session.get_outputs()}
+        wanted = {INPUT: (TYPES[kind], 4 if kind == "images" else 2)}
+        if inputs != wanted or any(outputs.get(output) != ("tensor(float)", 2) for output in (SCORES, FEATURES)):
+            raise ModelError(f"`{name}` does not read {kind} as danlu writes them: {inputs} → {outputs}")
+        scores = next(value for value in self.session.get_outputs() if value.name == SCORES).shape[-1]
+        if scores != num_classes:
+            raise ModelError(f"`{name}` has {scores} scores, the bundle {num_classes} classes")
+        self.name, self.num_classes = name, num_classes
+
+    @property
+    def example_shape(self) -> tuple[int | str, ...]:
+        """(channels, height, width), or the name of a text's length."""
+        return tuple(self.session.get_inputs()[0].shape[1:])
 
     def probabilities(self, inputs: np.ndarray) -> np.ndarray:
         """(B, channels, height, width) uint8 or (B, length) int64 → (B, classes) float64 that add up to 1."""
+        if not len(inputs):
+            return np.zeros((0, self.num_classes))
         return softmax(self._run(inputs, SCORES))
 
     def features(self, inputs: np.ndarray) -> np.ndarray:
@@ -79,6 +89,8 @@ class OnnxEngine:
             if "allocate" in told.lower():
                 raise MachineError(f"not enough memory for {len(inputs):,} examples at a time: {told}") from error
             raise ModelError(f"the model cannot compute an input of the shape {inputs.shape}: {told}") from error
+        if len(found) != len(inputs) or (output == SCORES and found.shape[1] != self.num_classes):
+            raise ModelError(f"`{self.name}` gives {output} of the shape {found.shape} for {len(inputs):,} inputs")
         return found
 
 

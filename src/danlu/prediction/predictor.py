@@ -185,6 +185,7 @@ def load_bundle(bundle: Bundle, variant: str | None = None) -> Predictor:
     name = variant or bundle.content["default"]
     if name not in bundle.variants:
         raise ConfigError(f"`{bundle}` has no variant {name!r}", hint="it has " + ", ".join(bundle.variants))
+    bundle.verify()
     told = bundle.variants[name]
     engine = OnnxEngine(
         bundle.read(told["file"]),
@@ -194,6 +195,8 @@ def load_bundle(bundle: Bundle, variant: str | None = None) -> Predictor:
         how=HowToRun(**told["how"]) if bundle.content.get("cores") == available_cores() else HowToRun(),
     )
     recipe = recipe_of({"kind": bundle.kind, "preprocessing": bundle.read_json(PREPROCESSING)})
+    if isinstance(recipe, ImageRecipe) and (shape := engine.example_shape) != recipe.shape:
+        raise ModelError(f"`{engine.name}` reads images of {shape}, the preprocessing makes {recipe.shape}")
     return Predictor(bundle.kind, bundle.classes, recipe, engine, Calibration.from_json(bundle.content["calibration"]))
 
 

@@ -13,6 +13,7 @@ from danlu.base.errors import ModelError
 
 BINS = 15
 HOTTEST = 100.0
+EXTREME = 1e4  # no fitted temperature is near it, or its inverse
 PRIOR_DEVIATION = 0.5
 GRID = 33
 REFINEMENTS = 3
@@ -75,9 +76,12 @@ class Calibration:
         """Raises `ModelError` for what is no calibration."""
         try:
             found = cls(float(values["temperature"]), int(values["examples"]), values["threshold"], values["max_error"])
-            is_sound = 0 < found.temperature < math.inf and (found.threshold is None) == (found.max_error is None)
-            if found.threshold is not None and found.max_error is not None:
-                is_sound &= 0 <= float(found.threshold) <= NEVER and 0 < float(found.max_error) < 1
+            is_sound = 1 / EXTREME < found.temperature < EXTREME
+            if found.threshold is None or found.max_error is None:
+                is_sound &= found.threshold is found.max_error
+            else:
+                is_sound &= {type(found.threshold), type(found.max_error)} <= {int, float}
+                is_sound &= 0 <= found.threshold <= NEVER and 0 < found.max_error < 1
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ModelError(f"the saved calibration is damaged: {error!r}") from error
         if not is_sound:
