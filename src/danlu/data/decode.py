@@ -7,7 +7,6 @@ import json
 import math
 import os
 import time
-import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -85,12 +84,10 @@ def look_at_headers(items: np.ndarray | Sequence[Any], sample: int = 500) -> lis
         if isinstance(item, np.ndarray):
             headers.append(ImageHeader(item.shape[1], item.shape[0], item.ndim == 2 or item.shape[2] == 1))
             break  # an array has one shape
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of odd metadata that changes no pixel
-            try:
-                headers.append(read_header(read_file(str(item))))
-            except UnreadableItem:
-                continue
+        try:
+            headers.append(read_header(read_file(str(item))))
+        except UnreadableItem:
+            continue
     return headers
 
 
@@ -171,19 +168,17 @@ def _decode_files(keys: Sequence[str], paths: Sequence[Path], recipe: ImageRecip
             except UnreadableItem as error:
                 reasons[index] = error.message
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns of odd metadata that changes no pixel
-        started = time.perf_counter()
-        work(0)
-        seconds_each = (time.perf_counter() - started) / max(1, min(BATCH_FILES, len(paths)))
-        rest = range(BATCH_FILES, len(paths), BATCH_FILES)
-        if seconds_each < SECONDS_WORTH_A_THREAD:
-            for start in rest:
-                work(start)
-        else:
-            with ThreadPoolExecutor(max_workers=available_cores()) as pool:
-                for _ in pool.map(work, rest):
-                    pass
+    started = time.perf_counter()
+    work(0)
+    seconds_each = (time.perf_counter() - started) / max(1, min(BATCH_FILES, len(paths)))
+    rest = range(BATCH_FILES, len(paths), BATCH_FILES)
+    if seconds_each < SECONDS_WORTH_A_THREAD:
+        for start in rest:
+            work(start)
+    else:
+        with ThreadPoolExecutor(max_workers=available_cores()) as pool:
+            for _ in pool.map(work, rest):
+                pass
     kept = np.array([index for index in range(len(paths)) if index not in reasons], dtype=np.int64)
     problems = tuple(Problem(keys[index], reasons[index]) for index in sorted(reasons))
     return DecodedImages(pixels, kept, tuple(hashes[i] for i in kept), problems, from_cache=False)

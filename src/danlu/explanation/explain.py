@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -178,13 +177,11 @@ def _explain_batch(
 ) -> Iterator[Explanation]:
     read: dict[int, Any] = {}
     errors: dict[int, str] = {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns of odd metadata that changes no pixel
-        for index, item in enumerate(items):
-            try:
-                read[index] = predictor.read(item)
-            except UnreadableItem as error:
-                errors[index] = error.message
+    for index, item in enumerate(items):
+        try:
+            read[index] = predictor.read(item)
+        except UnreadableItem as error:
+            errors[index] = error.message
     explained = iter(_explain_read(predictor, _with_answers(predictor, items, targets, read), method) if read else ())
     for index, item in enumerate(items):
         yield Explanation(name_of(item), error=errors[index]) if index in errors else next(explained)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -23,6 +23,7 @@ from danlu.prediction.predictor import load, load_bundle
 
 MOST_TEST = 10_000
 CLEARLY_FASTER = 1.1
+VARIANT_LIMIT = 0.01  # dynamic int8 takes its ranges from the batch, so that answers depend on what comes along
 FILE = {"fp32": "model.onnx", "int8": "model.int8.onnx", "dynamic-int8": "model.dynamic-int8.onnx"}
 
 
@@ -46,23 +47,26 @@ def build_bundle(run: Run, folder: Path, variants: Sequence[str], max_drop: floa
         batch_of(examples.inputs[:BATCH]),
     )
     chosen = {name: min(group, key=lambda one: fastest[one.made_as].cost) for name, group in tried.items()}
-    default, why = _default({name: fastest[one.made_as].cost for name, one in chosen.items()})
+    default, why = _default(chosen, fastest, max_drop)
     content = {**_content(run), "default": default, "variants": _variants(chosen, fastest)}
     weights = saved_weights(run)
     scored = judged(validation) if variants else validation
     right = accuracy_of(whole.predictor(), scored)
-    shipped = [Shipped("trained", len(weights), right, ways[-1])]
+    shipped = [Shipped("trained", len(weights), accuracy_of(trained, scored), ways[-1])]
     for name, one in chosen.items():
         share = one.change.accuracy if one.change else right
         shipped.append(Shipped(name, len(one.data), share, fastest[one.made_as].row))
         write_file(folder, FILE[name], one.data)
     write_file(folder, WEIGHTS, weights)
-    write_json(folder / REFERENCE, reference_statistics(whole.predictor(), validation.inputs))
+    write_json(folder / REFERENCE, reference_statistics(chosen[default].predictor(), validation.inputs))
     told = _told(run, chosen, max_drop)
     preprocessing = run.model()["preprocessing"]
     write_json(folder / PREPROCESSING, preprocessing)
     write_text(folder / CARD, card(content, preprocessing, _facts(run), run.evaluation(), told))
-    parity = prove_equal(trained, load_bundle(write_mark(folder, content), "fp32"), examples)
+    bundle = write_mark(folder, content)
+    parity = prove_equal(trained, load_bundle(bundle, "fp32"), examples)
+    for name in variants:  # each is what was judged, whatever way an example comes
+        prove_equal(chosen[name].predictor(), load_bundle(bundle, name), examples, VARIANT_LIMIT, 2 * VARIANT_LIMIT)
     write_json(folder / PARITY, {**parity.to_json(), "variants": told})
     changes = {name: one.change for name, one in chosen.items() if one.change}
     made = Made(parity, tuple(shipped), len(scored), changes, default, why)
@@ -71,12 +75,16 @@ def build_bundle(run: Run, folder: Path, variants: Sequence[str], max_drop: floa
     return made
 
 
-def _default(costs: dict[str, float]) -> tuple[str, str]:
-    """The variant that answers, and why: another than fp32 has to be clearly faster, since it answers otherwise."""
+def _default(chosen: Mapping[str, Candidate], fastest: Mapping[str, Fastest], max_drop: float) -> tuple[str, str]:
+    """The variant that answers, and why: another than fp32 has to be clearly faster, and its loss to be known."""
+    costs = {name: fastest[one.made_as].cost for name, one in chosen.items()}
     name = min(costs, key=lambda variant: costs[variant])
     times = costs["fp32"] / costs[name]
-    if name == "fp32" or times < CLEARLY_FASTER:
+    change = chosen[name].change
+    if change is None or times < CLEARLY_FASTER:
         return "fp32", f"no other is {CLEARLY_FASTER:g} times as fast here"
+    if change.examples * max_drop < 1:
+        return "fp32", f"{change.examples:,} validation examples cannot tell a loss of {100 * max_drop:g} points"
     return name, f"{times:.1f} times as fast as fp32 here, one and 64 at a time taken together"
 
 

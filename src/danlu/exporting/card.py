@@ -92,7 +92,9 @@ def _limits(
         f"Scores hold for {kind} that come as those of the data set came; others need an evaluation of their own.",
     ]
     threshold = content["calibration"]["threshold"]
-    if threshold is not None:
+    if threshold is not None and threshold > 1:
+        told[0] = "Every answer is `unknown`: no confidence kept the rate of errors that was asked for."
+    elif threshold is not None:
         told[0] = f"Below a confidence of {threshold:.2%} the answer is `unknown`; an input of no class may exceed it."
     if evaluation is None:
         return [*told, "It was not evaluated: nothing is known of its errors."]

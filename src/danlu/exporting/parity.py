@@ -19,8 +19,10 @@ from danlu.inputs.texts import TextRecipe
 from danlu.prediction.predictor import BATCH, Predictor
 
 LIMIT = 1e-4
+TIE = 1e-3  # of a probability: closer than this, either label will do
 EXAMPLES = 500
 BATCH_SIZES = (1, 7, 64)
+NOTHING_WRITTEN = "nothing was written"
 SHORT = (1, 2, 3)  # letters or words, of texts that are cut
 LARGER = 4  # than the model's input, at most, are the pictures that are written otherwise
 TURNED, TURNED_BACK = 6, Image.Transpose.ROTATE_90  # by EXIF 6 a picture stands upright when turned clockwise
@@ -48,52 +50,59 @@ class Parity:
         return {"format": 1, **asdict(self)}
 
 
-def prove_equal(trained: Predictor, exported: Predictor, examples: HeldOut, limit: float = LIMIT) -> Parity:
+def prove_equal(
+    trained: Predictor, exported: Predictor, examples: HeldOut, limit: float = LIMIT, tie: float = TIE
+) -> Parity:
     """Compare the export with the trained model on held-out examples, through every way an example can come.
 
-    The trained model answers for the inputs that training would prepare. Labels have to be the same, unless the two
-    classes are as probable as each other within the limit. Raises `ModelError` with the first example that differs.
+    The trained model answers for the inputs that training would prepare. Labels have to be the same, unless two classes
+    differ by less than `tie` of the higher probability. Raises `ModelError` with the first example that differs.
     """
+    if (exported.classes, exported.calibration) != (trained.classes, trained.calibration):
+        raise ModelError("the export has other classes or another calibration than the run", hint=NOTHING_WRITTEN)
     expected = trained.probabilities(examples.inputs)
     ways: list[Way] = []
 
     def prove(way: str, wanted: np.ndarray, found: np.ndarray) -> None:
-        ways.append(_compared(way, wanted, found, examples.keys, limit))
+        ways.append(_compared(way, wanted, found, examples.keys, (limit, tie)))
 
-    def prove_changed(way: str, send: Callable[[Any], Any]) -> None:
-        answers = (_answers(model, examples.items, BATCH, send) for model in (trained, exported))
-        prove(way, *answers)
+    def answers(
+        model: Predictor, send: Callable[[Any], Any] | None = None, size: int = BATCH, items: Any = examples.items
+    ) -> np.ndarray:
+        return _answers(model, examples.keys, [send(item) for item in items] if send else items, size)
 
     sent = "file" if exported.kind == "images" else "text"
     for size in BATCH_SIZES:
-        prove(f"{sent}, {size} at a time", expected, _answers(exported, examples.items, size))
+        prove(f"{sent}, {size} at a time", expected, answers(exported, size=size))
     if isinstance(exported.recipe, TextRecipe):
-        for count in SHORT:
-            prove_changed(f"cut to {count}", partial(_cut, count=count, tokens=exported.recipe.tokens))
-        prove_changed("longer than is read", partial(_repeated, times=exported.recipe.max_length))
+        ways_of_texts = {
+            **{f"cut to {count}": partial(_cut, count=count, tokens=exported.recipe.tokens) for count in SHORT},
+            "longer than is read": partial(_repeated, times=exported.recipe.max_length),
+        }
+        for way, send in ways_of_texts.items():
+            prove(way, answers(trained, send), answers(exported, send))
     if isinstance(exported.recipe, ImageRecipe):
-        prove("base64", expected, _answers(exported, examples.items, BATCH, _through_base64))
-        prove("list of pixels", expected, _answers(exported, examples.inputs, BATCH, _as_list))
+        prove("base64", expected, answers(exported, _through_base64))
+        prove("list of pixels", expected, answers(exported, _as_list, items=examples.inputs))
         upright = partial(_upright, recipe=exported.recipe)
-        prove_changed("Pillow image", upright)
-        plain = _answers(trained, examples.items, BATCH, lambda item: _png(upright(item)))
+        prove("Pillow image", answers(trained, upright), answers(exported, upright))
+        plain = answers(trained, lambda item: _png(upright(item)))
         for way, change in (("on its side, with EXIF", _on_its_side), ("with an alpha channel", _with_alpha)):
-            send = partial(_changed, upright=upright, change=change)
-            prove(way, plain, _answers(exported, examples.items, BATCH, send))
+            prove(way, plain, answers(exported, partial(_changed, upright=upright, change=change)))
     return Parity(limit, tuple(ways))
 
 
-def _answers(
-    predictor: Predictor, items: Sequence[Any], size: int, send: Callable[[Any], Any] | None = None
-) -> np.ndarray:
-    """(N, classes) probabilities of items given `size` at a time, each as `send` makes it."""
+def _answers(predictor: Predictor, keys: Sequence[str], items: Sequence[Any], size: int) -> np.ndarray:
+    """(N, classes) probabilities of items given `size` at a time."""
     found = np.empty((len(items), len(predictor.classes)))
     for start in range(0, len(items), size):
-        batch = items[start : start + size]
-        for place, answer in enumerate(predictor.predict([send(item) if send else item for item in batch])):
+        for place, answer in enumerate(predictor.predict(list(items[start : start + size])), start):
             if answer.error is not None:
-                raise ModelError(f"the export cannot read a held-out example: it {answer.error}")
-            found[start + place] = [answer.probabilities[name] for name in predictor.classes]
+                raise ModelError(
+                    f"the export cannot read the held-out example `{keys[place]}`: it {answer.error}",
+                    hint=NOTHING_WRITTEN,
+                )
+            found[place] = [answer.probabilities[name] for name in predictor.classes]
     return found
 
 
@@ -152,17 +161,20 @@ def _png(image: Image.Image, **options: Any) -> bytes:
     return out.getvalue()
 
 
-def _compared(way: str, expected: np.ndarray, found: np.ndarray, keys: Sequence[str], limit: float) -> Way:
+def _compared(
+    way: str, expected: np.ndarray, found: np.ndarray, keys: Sequence[str], limits: tuple[float, float]
+) -> Way:
+    limit, tie = limits
     gaps = np.abs(expected - found).max(1)
     rows = np.arange(len(expected))
     wanted, given = expected.argmax(1), found.argmax(1)
-    tied = expected[rows, wanted] - expected[rows, given] <= limit
+    tied = expected[rows, wanted] - expected[rows, given] <= tie * expected[rows, wanted]
     wrong = np.flatnonzero(~(gaps <= limit) | ((wanted != given) & ~tied))
     if len(wrong):
         first = wrong[0]
         raise ModelError(
             f"the export does not answer as the trained model does ({way}): {len(wrong):,} of {len(keys):,} held-out"
             f" examples, first `{keys[first]}`: probabilities differ by {gaps[first]:.2g}, the limit is {limit:g}",
-            hint="nothing was written",
+            hint=NOTHING_WRITTEN,
         )
     return Way(way, len(keys), int((wanted == given).sum()), float(gaps.max()))

@@ -8,6 +8,7 @@ import io
 import math
 import os
 import stat
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -35,6 +36,8 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+# Pillow warns of odd metadata that changes no pixel. For the whole process, since threads that read share its filters.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 Image.MAX_IMAGE_PIXELS = None  # the limit is ours, checked from the header before any pixel is decoded
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
@@ -24,29 +23,43 @@ def answer_stream(
     """What `answer` says of batches of up to `size` inputs, in their order.
 
     Where the first inputs take at least 0.25 ms each, the next batch is read by threads while one is answered; others
-    would wait for Python's lock. No thread works while the caller has an answer.
+    would wait for Python's lock. Where the source of the inputs fails, what came before is answered first.
     """
     given = iter(inputs)
     waiting: list[Read] = []
+    failure: Exception | None = None
     worth_threads: bool | None = None
     with ThreadPoolExecutor(max_workers=available_cores()) as pool:
-        while batch := list(islice(given, size)):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # Pillow warns of odd metadata that changes no pixel
-                first: list[Read] = []
-                if worth_threads is None:
-                    started = time.perf_counter()
-                    first, batch = _read_all(batch[:CHUNK], read), batch[CHUNK:]
-                    worth_threads = (time.perf_counter() - started) / len(first) >= SECONDS_WORTH_A_THREAD
-                if worth_threads:
-                    reading = [pool.submit(_read_all, chunk, read) for chunk in _chunks(batch)]
-                    answers = answer(waiting) if waiting else []
-                    waiting = first + _collected(reading)
-                else:
-                    answers = answer(first + _read_all(batch, read))
-            yield from answers
+        while failure is None:
+            batch, failure = _taken(given, size)
+            if not batch:
+                break
+            first: list[Read] = []
+            if worth_threads is None:
+                started = time.perf_counter()
+                first, batch = _read_all(batch[:CHUNK], read), batch[CHUNK:]
+                worth_threads = (time.perf_counter() - started) / len(first) >= SECONDS_WORTH_A_THREAD
+            if worth_threads:
+                reading = [pool.submit(_read_all, chunk, read) for chunk in _chunks(batch)]
+                if waiting:
+                    yield from answer(waiting)
+                waiting = first + _collected(reading)
+            else:
+                yield from answer(first + _read_all(batch, read))
         if waiting:
             yield from answer(waiting)
+    if failure is not None:
+        raise failure
+
+
+def _taken(given: Iterator[Any], size: int) -> tuple[list[Any], Exception | None]:
+    """Up to `size` inputs, and what their source raised behind them: what came before it is answered."""
+    taken: list[Any] = []
+    try:
+        taken.extend(islice(given, size))
+    except Exception as error:
+        return taken, error
+    return taken, None
 
 
 def _chunks(items: Sequence[Any]) -> list[Sequence[Any]]:
