@@ -87,7 +87,7 @@ def test_running_is_crashed_unless_a_process_holds_the_run() -> None:
     assert run.state() == "crashed"
     with run.hold():
         assert run.state() == "running"
-        with pytest.raises(MachineError, match="the run `runs/a` is being trained by process 123"), run.hold():
+        with pytest.raises(MachineError, match="the run `runs/a` is in use by process 123"), run.hold():
             pass
     assert run.state() == "crashed"
 

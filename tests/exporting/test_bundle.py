@@ -121,6 +121,143 @@ def test_mark_without_what_is_needed_is_refused(bundle: Path) -> None:
         (bundle / "bundle.json").write_bytes(whole)
 
 
+HOW = {"threads": 1, "optimization": "all", "spinning": False}
+WRONG: dict[str, dict[str, Any]] = {
+    "classes": {"none": None, "number": 3, "text": "ab", "nested": [["a"], ["b"]], "twice": ["a", "a"], "empty": []},
+    "calibration": {
+        "list": [],
+        "cold": {"temperature": 1e-320, "examples": 1, "threshold": None, "max_error": None},
+        "hot": {"temperature": 1e300, "examples": 1, "threshold": None, "max_error": None},
+        "text": {"temperature": 1.0, "examples": 1, "threshold": "0.5", "max_error": 0.1},
+        "truth": {"temperature": 1.0, "examples": 1, "threshold": True, "max_error": 0.1},
+    },
+    "default": {"list": ["fp32"], "none": None, "unknown": "int4"},
+    "variants": {
+        "list": ["fp32"],
+        "none": None,
+        "no file": {"fp32": {"how": HOW}},
+        "file is a number": {"fp32": {"file": 3, "how": HOW}},
+        "no how": {"fp32": {"file": "model.onnx"}},
+        "more in how": {"fp32": {"file": "model.onnx", "how": {**HOW, "more": 1}}},
+        "optimization": {"fp32": {"file": "model.onnx", "how": {**HOW, "optimization": "best"}}},
+        "threads as text": {"fp32": {"file": "model.onnx", "how": {**HOW, "threads": "a"}}},
+        "too many threads": {"fp32": {"file": "model.onnx", "how": {**HOW, "threads": 2**40}}},
+        "fewer than no threads": {"fp32": {"file": "model.onnx", "how": {**HOW, "threads": -5}}},
+        "spinning as text": {"fp32": {"file": "model.onnx", "how": {**HOW, "spinning": "no"}}},
+    },
+    "files": {"list": [], "entry": {"model.onnx": []}, "NUL": {"a\0b": {"size_bytes": 1, "sha256": ""}}},
+    "kind": {"list": [], "sounds": "sounds"},
+}
+
+
+@pytest.mark.parametrize(("key", "name"), [(key, name) for key, values in WRONG.items() for name in values])
+def test_value_of_a_wrong_type_is_refused(bundle: Path, key: str, name: str) -> None:
+    content = {**open_bundle(bundle).content, key: WRONG[key][name]}
+    (bundle / "bundle.json").write_text(
+        json.dumps({"format": 1, "sha256": digest_of(content), "content": content}), encoding="utf-8"
+    )
+    with pytest.raises(ModelError, match=f"made by something else than danlu: .*{key}|calibration is damaged"):
+        danlu.load(bundle)
+
+
+@pytest.mark.parametrize("format", ["1", "1e999", "0", "-1", "true", "1.9", "null"])
+def test_format_is_a_whole_number(bundle: Path, format: str) -> None:
+    text = (bundle / "bundle.json").read_text(encoding="utf-8")
+    (bundle / "bundle.json").write_text(text.replace('"format": 1,', f'"format": {format},', 1), encoding="utf-8")
+    if format == "1":
+        danlu.load(bundle)
+        return
+    with pytest.raises(ModelError, match=r"is damaged|is none"):
+        danlu.load(bundle)
+
+
+def change_tokenizer(values: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    return {**values, "tokenizer": {**values["tokenizer"], **changes}}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda v: {},
+        lambda v: [],
+        lambda v: {**v, "max_length": 0},
+        lambda v: {**v, "max_length": "9"},
+        lambda v: {**v, "tokens": "syllables"},
+        lambda v: change_tokenizer(
+            v, truncation={"direction": "Right", "max_length": 1, "strategy": "LongestFirst", "stride": 5}
+        ),
+        lambda v: change_tokenizer(v, normalizer={"type": "Prepend", "prepend": "0123456789"}),
+        lambda v: change_tokenizer(v, model={**v["tokenizer"]["model"], "vocab": {"a": 0}}),
+        lambda v: change_tokenizer(v, model={**v["tokenizer"]["model"], "vocab": {"<pad>": 0, "<unk>": 1, "a": 10**9}}),
+        lambda v: change_tokenizer(v, model=None),
+    ],
+)
+def test_tokenizer_that_danlu_would_not_write_is_refused(bundle: Path, change: Callable[[Any], Any]) -> None:
+    path = bundle / "preprocessing.json"
+    path.write_text(json.dumps(change(json.loads(path.read_text(encoding="utf-8")))), encoding="utf-8")
+    seal(bundle)
+    with pytest.raises(ModelError, match="cannot be read"):
+        danlu.load(bundle)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"height": -4},
+        {"height": "16"},
+        {"width": 16.5},
+        {"height": 10**6, "width": 10**6},
+        {"std": [0.0]},
+        {"std": [-1.0]},
+        {"std": None},
+        {"mean": "a"},
+        {"mean": [float("nan")]},
+        {"channels": 7},
+        {"resize": "squash"},
+        {"more": 1},
+    ],
+)
+def test_recipe_of_images_that_danlu_would_not_write_is_refused(change: dict[str, Any]) -> None:
+    from danlu.inputs.images import ImageRecipe
+
+    values = ImageRecipe(16, 16, 1).geometry() | {"mean": [0.5], "std": [0.5]}
+    ImageRecipe.from_json(values)
+    with pytest.raises(ModelError, match="preprocessing is damaged"):
+        ImageRecipe.from_json(values | change)
+
+
+def test_file_far_larger_than_it_was_is_not_read(bundle: Path) -> None:
+    for name in ("model.onnx", "bundle.json"):
+        whole = (bundle / name).read_bytes()
+        os.truncate(bundle / name, 2**40)
+        with pytest.raises(ModelError, match=r"is not what the bundle was made with|is damaged"):
+            danlu.load(bundle)
+        (bundle / name).write_bytes(whole)
+
+
+def test_scores_that_are_not_one_row_an_input_are_refused(bundle: Path) -> None:
+    model = onnx.load(bundle / "model.onnx")
+    for node in model.graph.node:
+        for place, name in enumerate(node.output):
+            if name == "scores":
+                node.output[place] = "each"
+    model.graph.node.append(helper.make_node("ReduceMean", ["each", "first"], ["scores"], keepdims=1))
+    model.graph.initializer.append(helper.make_tensor("first", TensorProto.INT64, [1], [0]))
+    (bundle / "model.onnx").write_bytes(model.SerializeToString())
+    seal(bundle)
+    with pytest.raises(ModelError, match=r"gives scores of the shape \(1, 2\) for 2 inputs"):
+        danlu.load(bundle).predict(["好吃", "太慢"])
+
+
+def test_every_file_is_what_the_mark_says_or_the_bundle_is_not_loaded(bundle: Path) -> None:
+    for name in open_bundle(bundle).content["files"]:
+        whole = (bundle / name).read_bytes()
+        (bundle / name).write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        with pytest.raises(ModelError, match=name.replace(".", r"\.")):
+            danlu.load(bundle)
+        (bundle / name).write_bytes(whole)
+
+
 def test_variant_that_is_not_there_names_those_that_are(bundle: Path) -> None:
     from danlu.prediction.predictor import load_bundle
 

@@ -165,6 +165,9 @@ def test_export_of_another_run_or_format_is_not_replaced(run: danlu.Run, tmp_pat
         with pytest.raises(danlu.ConfigError, match="is `v` as torchscript"):
             danlu.export(place, format, out=files)
     danlu.export(run, "torchscript", out=files)
+    (bundle / "diary.txt").write_text("x")
+    with pytest.raises(danlu.ConfigError, match=r"holds `diary\.txt`, which is not of the bundle"):
+        danlu.export(run, out=bundle)
     (bundle / "bundle.json").write_text("{}")
     with pytest.raises(danlu.ConfigError, match="is a damaged bundle"):
         danlu.export(run, out=bundle)
@@ -189,3 +192,31 @@ def test_limit_that_means_nothing_is_refused(run: danlu.Run) -> None:
         danlu.export(run, "torchscript", max_drop=0.1)
     with pytest.raises(danlu.ConfigError, match="share from 0 to below 1"):
         danlu.export(run, "int8", max_drop=2.0)
+
+
+def test_link_and_empty_folder_are_written_where_they_lead(
+    run: danlu.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "真")
+    (tmp_path / "真").mkdir()
+    danlu.export(run, out=tmp_path / "link")
+    assert (tmp_path / "link").is_symlink() and open_bundle(tmp_path / "真").classes
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    danlu.export(run, out=".")
+    assert open_bundle(tmp_path / "here").classes
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".") and path.suffix in (".tmp", ".old")]
+    with pytest.raises(danlu.ConfigError, match="no name"):
+        danlu.export(run, out="")
+
+
+def test_run_in_use_or_not_finished_is_not_exported(run: danlu.Run, tmp_path: Path) -> None:
+    with run.hold(), pytest.raises(danlu.MachineError, match="is in use"):
+        danlu.export(run, out=tmp_path / "b")
+    run.update(state="interrupted")
+    try:
+        with pytest.raises(danlu.ConfigError, match="is not finished"):
+            danlu.export(run, out=tmp_path / "b")
+    finally:
+        run.update(state="finished")
+    assert not (tmp_path / "b").exists()

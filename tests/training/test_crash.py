@@ -294,7 +294,7 @@ def test_second_process_on_a_run_refuses_with_one_line(tmp_path: Path) -> None:
             [*DANLU, "train", "--resume", "a"], cwd=tmp_path, capture_output=True, text=True, check=False
         )
     assert process.returncode == 5
-    assert process.stderr.startswith(f"MachineError: the run `{run}` is being trained by process {os.getpid()}\n")
+    assert process.stderr.startswith(f"MachineError: the run `{run}` is in use by process {os.getpid()}\n")
     assert danlu.resume("a").status()["state"] == "finished"
 
 

@@ -78,6 +78,10 @@ class Bundle:
         except (ValueError, TypeError, RecursionError) as error:
             raise ModelError(f"`{self.folder / name}` cannot be read: {error}", hint=_ANEW) from error
 
+    def others(self) -> list[str]:
+        """What lies in the folder and is not of the bundle."""
+        return sorted({path.name for path in self.folder.iterdir()} - {MARK, *self.content["files"]})
+
     def verify(self) -> None:
         """Read every file. Raises `ModelError` at the first that is not what the bundle was made with."""
         for name in self.content["files"]:

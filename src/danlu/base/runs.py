@@ -221,7 +221,7 @@ class Run:
 
     @contextmanager
     def hold(self, patience_seconds: float = 0.5) -> Iterator[None]:
-        """Be the only process that trains in this folder. Raises `MachineError` when another one does.
+        """Be the only process that trains or exports in this folder. Raises `MachineError` when another one does.
 
         Who only looks whether it is held, as `state` does, holds it for a moment: hence the patience.
         """
@@ -233,7 +233,7 @@ class Run:
         except Timeout:
             process = self.status().get("process", "unknown")
             raise MachineError(
-                f"the run `{self}` is being trained by process {process}", hint="wait for it, or stop it first"
+                f"the run `{self}` is in use by process {process}", hint="wait for it, or stop it first"
             ) from None
         except OSError as error:
             raise MachineError(

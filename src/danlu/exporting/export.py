@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from danlu.base import log
 from danlu.base.bundle import Bundle, is_bundle, open_bundle, workshop
@@ -12,6 +13,9 @@ from danlu.base.extras import require_extra
 from danlu.base.files import remove_folder, replace_folder
 from danlu.base.runs import Run, find_run
 from danlu.exporting import FORMATS, VARIANTS
+
+if TYPE_CHECKING:
+    from danlu.exporting.shipped import Made
 
 MAX_DROP = 0.005
 
@@ -34,23 +38,34 @@ def export(
     """
     require_extra("train", "an export")
     started = time.monotonic()
-    exporter = FORMATS.load(format)
+    FORMATS.load(format)
     run = place if isinstance(place, Run) else find_run(place)
     _check_drop(format, max_drop)
-    if run.calibration() is None:
-        raise ConfigError(f"`{run}` is not finished (state: {run.state()})", hint="train it to its end")
+    if (state := run.state()) != "finished" or run.calibration() is None:
+        raise ConfigError(f"`{run}` is not finished (state: {state})", hint="train it to its end")
     home = run.bundle_folder if format in VARIANTS else run.exports_folder / format
     if out == "":
         raise ConfigError("the folder to write has no name", hint="`.` is this folder")
-    target = Path(out) if out is not None else home
+    target = _resolved(Path(out)) if out is not None else home
     if target != home:
         _require_free(target, run, format)
     before = _readable_bundle(target)
+    with run.hold():
+        made = _built(run, format, target, MAX_DROP if max_drop is None else max_drop)
+    for line in made.told():
+        log.say(line)
+    gone = [name for name in (before.variants if before else ()) if name not in ("fp32", *VARIANTS[format])]
+    replaced = f"; it replaces a bundle that had {' and '.join(gone)} too" if gone else ""
+    log.say(f"{format}: {target} ({time.monotonic() - started:.1f} s){replaced}")
+    return target
+
+
+def _built(run: Run, format: str, target: Path, max_drop: float) -> Made:
+    """Build beside `target`, which is replaced only by what is proven."""
     built = workshop(target)
     try:
         if format in VARIANTS:
-            drop = MAX_DROP if max_drop is None else max_drop
-            made = exporter.build_bundle(run, built, VARIANTS[format], drop)
+            made: Made = FORMATS.load(format).build_bundle(run, built, VARIANTS[format], max_drop)
         else:
             from danlu.exporting.files import build_files
 
@@ -58,12 +73,12 @@ def export(
         replace_folder(built, target)
     finally:
         remove_folder(built)
-    for line in made.told():
-        log.say(line)
-    gone = [name for name in (before.variants if before else ()) if name not in ("fp32", *VARIANTS[format])]
-    replaced = f"; it replaces a bundle that had {' and '.join(gone)} too" if gone else ""
-    log.say(f"{format}: {target} ({time.monotonic() - started:.1f} s){replaced}")
-    return target
+    return made
+
+
+def _resolved(out: Path) -> Path:
+    """What a link names, and a name for `.`: a folder is replaced by its name."""
+    return out.resolve() if out.is_symlink() or not out.name else out
 
 
 def _check_drop(format: str, max_drop: float | None) -> None:
@@ -80,14 +95,17 @@ def _require_free(target: Path, run: Run, format: str) -> None:
     """What was exported from this run in this way is replaced. Raises `ConfigError` where something else is there."""
     from danlu.exporting.files import told_of
 
-    if not target.is_symlink() and (not target.exists() or (target.is_dir() and not any(target.iterdir()))):
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return
     what = "exists and is no export"
     if is_bundle(target):
         bundle = _readable_bundle(target)
         if bundle is not None and format in VARIANTS and bundle.content.get("run") == run.name:
-            return
-        what = f"is the bundle of `{bundle.content.get('run')}`" if bundle else "is a damaged bundle"
+            if not (others := bundle.others()):
+                return
+            what = f"holds `{others[0]}`, which is not of the bundle"
+        else:
+            what = f"is the bundle of `{bundle.content.get('run')}`" if bundle else "is a damaged bundle"
     elif (told := told_of(target)) is not None:
         if (told.get("exported"), told.get("run")) == (format, run.name):
             return
