@@ -13,6 +13,9 @@ from danlu.exporting.parity import Parity
 from danlu.exporting.variants import Change
 
 
+HARDLY_SMALLER = 0.9
+
+
 @dataclass(frozen=True)
 class Shipped:
     """The trained model, or what was made of it. `accuracy`: on validation examples, the same for all rows."""
@@ -44,7 +47,12 @@ class Made:
             f"  {self.shipped[1].name} answers {ways[0].examples:,} held-out examples as the trained model does, in"
             f" {len(ways)} ways: probabilities differ by up to {gap:.1g}",
         ]
+        size = {row.name: row.size_bytes for row in self.shipped}
         for name, change in self.changes.items():
+            if size[name] > HARDLY_SMALLER * size["fp32"]:
+                lines.append(
+                    f"  {name} is hardly smaller than fp32: what weighs most, such as embeddings, stays as it is"
+                )
             lines.append(
                 f"  {name} gives {change.same_labels:,} of {change.examples:,} the same label and changes accuracy by"
                 f" {change}"
