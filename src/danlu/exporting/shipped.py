@@ -12,7 +12,6 @@ from danlu.exporting.engines import BATCH, Measured
 from danlu.exporting.parity import Parity
 from danlu.exporting.variants import Change
 
-
 HARDLY_SMALLER = 0.9
 
 
@@ -50,9 +49,7 @@ class Made:
         size = {row.name: row.size_bytes for row in self.shipped}
         for name, change in self.changes.items():
             if size[name] > HARDLY_SMALLER * size["fp32"]:
-                lines.append(
-                    f"  {name} is hardly smaller than fp32: what weighs most, such as embeddings, stays as it is"
-                )
+                lines.append(f"  {name} is hardly smaller than fp32: what weighs most stays as it is")
             lines.append(
                 f"  {name} gives {change.same_labels:,} of {change.examples:,} the same label and changes accuracy by"
                 f" {change}"
