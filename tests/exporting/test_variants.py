@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -220,3 +223,16 @@ def test_run_in_use_or_not_finished_is_not_exported(run: danlu.Run, tmp_path: Pa
     finally:
         run.update(state="finished")
     assert not (tmp_path / "b").exists()
+
+
+def test_what_a_killed_export_left_is_removed(run: danlu.Run, tmp_path: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    left = [tmp_path / f".b.{dead.pid}.tmp", tmp_path / f".b.{dead.pid}.old"]
+    kept = [tmp_path / f".b.{os.getppid()}.tmp", tmp_path / f".bb.{dead.pid}.tmp", tmp_path / ".b.tmp"]
+    for folder in (*left, *kept):
+        folder.mkdir()
+        (folder / "x").write_text("x")
+    danlu.export(run, out=tmp_path / "b")
+    assert not any(folder.exists() for folder in left)
+    assert all(folder.exists() for folder in kept)

@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from typing import Any
 
 from danlu.base.errors import ConfigError, ModelError
 from danlu.base.files import digest_of, make_folder, remove_folder, write_atomically, write_json
+from danlu.base.machine import is_alive
 
 FORMAT = 1
 MARK = "bundle.json"
@@ -137,11 +139,21 @@ def write_file(folder: Path, name: str, data: bytes) -> None:
 
 
 def workshop(target: Path) -> Path:
-    """An empty folder beside `target` in which its bundle is built."""
+    """An empty folder beside `target` in which its bundle is built. What a killed export left beside it is removed."""
     folder = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    for left in _left_behind(target):
+        remove_folder(left)
     remove_folder(folder)
     make_folder(folder)
     return folder
+
+
+def _left_behind(target: Path) -> list[Path]:
+    """Folders that processes which are gone have built, or put aside, beside `target`."""
+    name = re.compile(rf"\.{re.escape(target.name)}\.(\d+)\.(tmp|old)")
+    beside = target.parent.iterdir() if target.parent.is_dir() else ()
+    found = [(path, name.fullmatch(path.name)) for path in beside]
+    return [path for path, matched in found if matched and not is_alive(int(matched[1]))]
 
 
 def _read_regular(path: Path, most: int) -> bytes:
