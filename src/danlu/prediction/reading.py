@@ -12,7 +12,7 @@ from danlu.base.errors import UnreadableItem
 from danlu.base.machine import available_cores
 from danlu.inputs.images import SECONDS_WORTH_A_THREAD
 
-CHUNK = 64
+CHUNK = 16
 Read = tuple[Any, Any]  # an input, and what it became or the `UnreadableItem` that says why not
 Answer = TypeVar("Answer")
 
