@@ -23,7 +23,7 @@ from danlu.exporting.card import card
 from danlu.exporting.engines import Fastest, Measured, measure_engines
 from danlu.exporting.exported import exported_of
 from danlu.exporting.held_out import HeldOut, _as_sent
-from danlu.exporting.parity import prove_equal
+from danlu.exporting.parity import prove_equal, prove_shipped
 from danlu.exporting.variants import Candidate, Change, change_of
 from danlu.inputs.images import ImageRecipe, decode_image
 from danlu.inputs.texts import TextRecipe, pad_rows
@@ -131,6 +131,19 @@ def test_example_that_cannot_be_read_is_named(pictures: HeldOut) -> None:
     broken = HeldOut(pictures.keys, items, pictures.inputs, pictures.labels)
     with pytest.raises(ModelError, match="cannot read the held-out example `d`"):
         prove_equal(of_images(shares(3), 3), of_images(shares(3), 3), broken)
+
+
+def test_variant_whose_answers_depend_on_the_batch_is_what_was_judged(pictures: HeldOut) -> None:
+    def of_the_batch(inputs: np.ndarray) -> np.ndarray:
+        return shares(3, change=0.001 * len(inputs))(inputs)
+
+    prove_shipped(of_images(of_the_batch, 3), of_images(of_the_batch, 3), pictures)
+
+    def of_nine(inputs: np.ndarray) -> np.ndarray:
+        return of_the_batch(inputs) if len(inputs) == 1 else of_the_batch(inputs[[0]].repeat(9, 0))[: len(inputs)]
+
+    with pytest.raises(ModelError, match="as shipped, 7 at a time"):
+        prove_shipped(of_images(of_the_batch, 3), of_images(of_nine, 3), pictures)
 
 
 def test_pixels_that_are_in_no_file_are_sent_as_they_are() -> None:

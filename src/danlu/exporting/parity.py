@@ -50,13 +50,11 @@ class Parity:
         return {"format": 1, **asdict(self)}
 
 
-def prove_equal(
-    trained: Predictor, exported: Predictor, examples: HeldOut, limit: float = LIMIT, tie: float = TIE
-) -> Parity:
+def prove_equal(trained: Predictor, exported: Predictor, examples: HeldOut) -> Parity:
     """Compare the export with the trained model on held-out examples, through every way an example can come.
 
     The trained model answers for the inputs that training would prepare. Labels have to be the same, unless two classes
-    differ by less than `tie` of the higher probability. Raises `ModelError` with the first example that differs.
+    differ by less than a thousandth of the higher probability. Raises `ModelError` with the first example that differs.
     """
     if (exported.classes, exported.calibration) != (trained.classes, trained.calibration):
         raise ModelError("the export has other classes or another calibration than the run", hint=NOTHING_WRITTEN)
@@ -64,7 +62,7 @@ def prove_equal(
     ways: list[Way] = []
 
     def prove(way: str, wanted: np.ndarray, found: np.ndarray) -> None:
-        ways.append(_compared(way, wanted, found, examples.keys, (limit, tie)))
+        ways.append(_compared(way, wanted, found, examples.keys))
 
     def answers(
         model: Predictor, send: Callable[[Any], Any] | None = None, size: int = BATCH, items: Any = examples.items
@@ -89,7 +87,17 @@ def prove_equal(
         plain = answers(trained, lambda item: _png(upright(item)))
         for way, change in (("on its side, with EXIF", _on_its_side), ("with an alpha channel", _with_alpha)):
             prove(way, plain, answers(exported, partial(_changed, upright=upright, change=change)))
-    return Parity(limit, tuple(ways))
+    return Parity(LIMIT, tuple(ways))
+
+
+def prove_shipped(judged: Predictor, shipped: Predictor, examples: HeldOut) -> None:
+    """Whether a variant, as the bundle has it, is the one that was judged. Raises `ModelError`.
+
+    Both get the same batches: dynamic int8 takes its ranges from them, so that an answer depends on what comes along.
+    """
+    for size in BATCH_SIZES:
+        expected, found = (_answers(model, examples.keys, examples.items, size) for model in (judged, shipped))
+        _compared(f"as shipped, {size} at a time", expected, found, examples.keys)
 
 
 def _answers(predictor: Predictor, keys: Sequence[str], items: Sequence[Any], size: int) -> np.ndarray:
@@ -161,20 +169,17 @@ def _png(image: Image.Image, **options: Any) -> bytes:
     return out.getvalue()
 
 
-def _compared(
-    way: str, expected: np.ndarray, found: np.ndarray, keys: Sequence[str], limits: tuple[float, float]
-) -> Way:
-    limit, tie = limits
+def _compared(way: str, expected: np.ndarray, found: np.ndarray, keys: Sequence[str]) -> Way:
     gaps = np.abs(expected - found).max(1)
     rows = np.arange(len(expected))
     wanted, given = expected.argmax(1), found.argmax(1)
-    tied = expected[rows, wanted] - expected[rows, given] <= tie * expected[rows, wanted]
-    wrong = np.flatnonzero(~(gaps <= limit) | ((wanted != given) & ~tied))
+    tied = expected[rows, wanted] - expected[rows, given] <= TIE * expected[rows, wanted]
+    wrong = np.flatnonzero(~(gaps <= LIMIT) | ((wanted != given) & ~tied))
     if len(wrong):
         first = wrong[0]
         raise ModelError(
             f"the export does not answer as the trained model does ({way}): {len(wrong):,} of {len(keys):,} held-out"
-            f" examples, first `{keys[first]}`: probabilities differ by {gaps[first]:.2g}, the limit is {limit:g}",
+            f" examples, first `{keys[first]}`: probabilities differ by {gaps[first]:.2g}, the limit is {LIMIT:g}",
             hint=NOTHING_WRITTEN,
         )
     return Way(way, len(keys), int((wanted == given).sum()), float(gaps.max()))
