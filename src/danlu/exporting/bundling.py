@@ -13,12 +13,12 @@ from danlu.base.files import write_json, write_text
 from danlu.base.machine import available_cores
 from danlu.base.runs import Run
 from danlu.exporting.card import card
-from danlu.exporting.engines import Fastest, measure_engines
+from danlu.exporting.engines import BATCH, Fastest, measure_engines
 from danlu.exporting.held_out import MOST_VALIDATION, held_out
 from danlu.exporting.parity import EXAMPLES, prove_equal, prove_shipped
 from danlu.exporting.reference import reference_statistics
 from danlu.exporting.shipped import Made, Shipped, write_table
-from danlu.exporting.variants import BATCH, Candidate, accuracy_of, batch_of, candidates, change_of, judged
+from danlu.exporting.variants import Candidate, accuracy_of, batch_of, candidates, change_of, judged
 from danlu.prediction.predictor import load, load_bundle
 
 MOST_TEST = 10_000

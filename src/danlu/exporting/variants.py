@@ -17,7 +17,7 @@ from danlu.prediction.predictor import Predictor
 from danlu.scores.comparison import paired_difference
 
 CALIBRATED_FROM = 512
-BATCH = 64
+CALIBRATED_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -135,8 +135,8 @@ def _files(variant: str, model: bytes, validation: HeldOut) -> dict[str, bytes]:
     if variant == "dynamic-int8":
         return {"dynamic-int8": dynamic_int8_bytes(model)}
     calibrating = validation.select(_halves(validation)[0])
-    starts = range(0, len(calibrating), BATCH)
-    return int8_files(model, [batch_of(calibrating.inputs[start : start + BATCH]) for start in starts])
+    starts = range(0, len(calibrating), CALIBRATED_AT_ONCE)
+    return int8_files(model, [batch_of(calibrating.inputs[start : start + CALIBRATED_AT_ONCE]) for start in starts])
 
 
 def _halves(examples: HeldOut) -> tuple[np.ndarray, np.ndarray]:
