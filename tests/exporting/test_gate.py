@@ -24,7 +24,7 @@ from danlu.exporting.engines import Fastest, Measured, measure_engines
 from danlu.exporting.exported import exported_of
 from danlu.exporting.held_out import HeldOut, _as_sent
 from danlu.exporting.parity import prove_equal, prove_shipped
-from danlu.exporting.variants import Candidate, Change, change_of
+from danlu.exporting.variants import Candidate, Change, change_of, judged_as_run
 from danlu.inputs.images import ImageRecipe, decode_image
 from danlu.inputs.texts import TextRecipe, pad_rows
 from danlu.prediction.onnx_engine import HowToRun, OnnxEngine
@@ -166,7 +166,7 @@ def row(milliseconds: float) -> Measured:
 
 def candidate(examples: int) -> Candidate:
     change = Change(examples, 0.9, 0.0, (-0.01, 0.01), examples, 0.0)
-    return Candidate("int8", "int8", b"", of_images(shares(3), 3), change)
+    return Candidate("int8", "int8", b"", of_images(shares(3), 3), change=change)
 
 
 @pytest.mark.parametrize(
@@ -180,6 +180,24 @@ def test_int8_answers_where_it_is_clearly_faster_and_its_loss_is_known(
     chosen = {"fp32": Candidate("fp32", "fp32", b"", of_images(shares(3), 3)), "int8": candidate(examples)}
     fastest = {name: Fastest(HowToRun(), cost, row(cost)) for name, cost in (("fp32", fp32), ("int8", int8))}
     assert _default(chosen, fastest, 0.005)[0] == answers
+
+
+class ByTheWay(Candidate):
+    """Right with one thread, and with two wrong."""
+
+    def open(self, how: HowToRun) -> Fake:  # type: ignore[override]
+        return Fake(shares(3, first=how.threads - 1))
+
+
+def test_variant_is_judged_again_in_the_way_it_will_run(pictures: HeldOut) -> None:
+    examples = HeldOut(pictures.keys, pictures.items, pictures.inputs, np.zeros(len(pictures.keys), np.int64))
+    one_thread, two_threads = HowToRun(1), HowToRun(2)
+    change = Change(5, 1.0, 0.0, (0.0, 0.0), 5, 0.0)
+    made = ByTheWay("int8", "int8", b"", of_images(shares(3), 3), one_thread, change)
+    found = judged_as_run(made, one_thread, made, examples, 0.005)
+    assert found.change is not None and (found.how, found.change.accuracy) == (one_thread, 1.0)
+    with pytest.raises(ModelError, match=r"changes accuracy by -100\.00 points"):
+        judged_as_run(made, two_threads, made, examples, 0.005)
 
 
 def test_way_that_costs_least_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from danlu.exporting.held_out import MOST_VALIDATION, held_out
 from danlu.exporting.parity import EXAMPLES, prove_equal, prove_shipped
 from danlu.exporting.reference import reference_statistics
 from danlu.exporting.shipped import Made, Shipped, write_table
-from danlu.exporting.variants import Candidate, accuracy_of, batch_of, candidates, change_of, judged
+from danlu.exporting.variants import Candidate, accuracy_of, batch_of, candidates, change_of, judged, judged_as_run
 from danlu.prediction.predictor import load, load_bundle
 
 MOST_TEST = 10_000
@@ -45,11 +45,13 @@ def build_bundle(run: Run, folder: Path, variants: Sequence[str], max_drop: floa
         trained.engine,
         batch_of(examples.inputs[:BATCH]),
     )
-    chosen = {name: min(group, key=lambda one: fastest[one.made_as].cost) for name, group in tried.items()}
-    default, why = _default(chosen, fastest, max_drop)
-    content = {**_content(run), "default": default, "variants": _variants(chosen, fastest)}
-    weights = saved_weights(run)
     scored = judged(validation) if variants else validation
+    chosen = {name: min(group, key=lambda one: fastest[one.made_as].cost) for name, group in tried.items()}
+    for name, one in chosen.items():
+        chosen[name] = judged_as_run(one, fastest[one.made_as].how, whole, scored, max_drop)
+    default, why = _default(chosen, fastest, max_drop)
+    content = {**_content(run), "default": default, "variants": _variants(chosen)}
+    weights = saved_weights(run)
     right = accuracy_of(whole.predictor(), scored)
     shipped = [Shipped("trained", len(weights), accuracy_of(trained, scored), ways[-1])]
     for name, one in chosen.items():
@@ -87,10 +89,9 @@ def _default(chosen: Mapping[str, Candidate], fastest: Mapping[str, Fastest], ma
     return name, f"{times:.1f} times as fast as fp32 here, one and 64 at a time taken together"
 
 
-def _variants(chosen: dict[str, Candidate], fastest: dict[str, Fastest]) -> dict[str, Any]:
+def _variants(chosen: dict[str, Candidate]) -> dict[str, Any]:
     return {
-        name: {"file": FILE[name], "how": asdict(fastest[one.made_as].how), "size_bytes": len(one.data)}
-        for name, one in chosen.items()
+        name: {"file": FILE[name], "how": asdict(one.how), "size_bytes": len(one.data)} for name, one in chosen.items()
     }
 
 
