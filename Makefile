@@ -10,7 +10,7 @@ demo: $(READY)
 	$(BIN)/danlu demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "not kill and not slow and not gpu"
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile -m "not kill and not slow and not gpu"
 
 test-all: $(READY)
 	$(BIN)/python -m pytest

@@ -18,3 +18,4 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DANLU_RUNS", raising=False)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("danlu.exporting.engines.SECONDS", 0.002)  # how fast a bundle is matters to no test
+    monkeypatch.setattr("danlu.exporting.engines.ROUNDS", 1)

@@ -416,6 +416,18 @@ def test_measured_way_to_run_holds_only_with_as_many_cores(bundle: Path) -> None
     assert list(threads.values()) == [1, 0]
 
 
+def test_threads_spin_only_where_nothing_else_needs_the_processor(bundle: Path) -> None:
+    variants = open_bundle(bundle).content["variants"]
+    how = {"threads": 2, "optimization": "basic", "spinning": True}
+    seal(bundle, variants={name: {**told, "how": how} for name, told in variants.items()})
+
+    def entry(spinning: bool) -> str:
+        session = danlu.load(bundle, spinning=spinning).engine.session  # type: ignore[attr-defined]
+        return str(session.get_session_options().get_session_config_entry("session.intra_op.allow_spinning"))
+
+    assert (entry(True), entry(False)) == ("1", "0")
+
+
 def test_other_threshold_tells_that_the_bundle_has_the_old_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -31,7 +31,7 @@ def command(model: str, inputs: tuple[str, ...], as_json: bool) -> None:
 
     if not inputs:
         raise ConfigError("no INPUT given", hint="`-` reads standard input")
-    predictor = load(model)
+    predictor = load(model, spinning=False)  # the readers of files need the processor
     expand = image_inputs if predictor.kind == "images" else text_inputs
     failed = total = 0
     for answer in predictor.stream(expand(inputs)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -154,15 +154,15 @@ class Predictor:
         raise UnreadableItem(f"is not an image but {type(item).__name__}")
 
 
-def load(place: str | Path | Run) -> Predictor:
+def load(place: str | Path | Run, *, spinning: bool = True) -> Predictor:
     """The predictor of a bundle, which needs no PyTorch, or of a run at its best weights.
 
-    Raises `ConfigError` where there is neither, and `ModelError` for a damaged one.
+    `spinning=False` keeps a bundle's threads from waiting at full speed, where other work needs the processor. Raises `ConfigError` where there is neither, and `ModelError` for a damaged one.
     """
     if not isinstance(place, (str, Path, Run)):
         raise ConfigError(f"a model is a folder or a Run, not {type(place).__name__}")
     if not isinstance(place, Run) and is_bundle(place):
-        return load_bundle(open_bundle(place))
+        return load_bundle(open_bundle(place), spinning=spinning)
     run = place if isinstance(place, Run) else find_run(place)
     if is_bundle(run.bundle_folder) and missing_packages("train"):
         raise ConfigError(f"`{run}` is a run, which needs PyTorch", hint=f"its bundle does not: `{run.bundle_folder}`")
@@ -175,7 +175,7 @@ def load(place: str | Path | Run) -> Predictor:
     return Predictor(description["kind"], description["classes"], recipe_of(description), TorchEngine(run), calibration)
 
 
-def load_bundle(bundle: Bundle, variant: str | None = None) -> Predictor:
+def load_bundle(bundle: Bundle, variant: str | None = None, *, spinning: bool = True) -> Predictor:
     """The predictor of a bundle, by its default variant or the one named.
 
     What was measured to be fast holds on a machine with as many cores; elsewhere onnxruntime chooses.
@@ -187,12 +187,13 @@ def load_bundle(bundle: Bundle, variant: str | None = None) -> Predictor:
         raise ConfigError(f"`{bundle}` has no variant {name!r}", hint="it has " + ", ".join(bundle.variants))
     bundle.verify()
     told = bundle.variants[name]
+    how = HowToRun(**told["how"]) if bundle.content.get("cores") == available_cores() else HowToRun()
     engine = OnnxEngine(
         bundle.read(told["file"]),
         name=str(bundle.folder / told["file"]),
         kind=bundle.kind,
         num_classes=len(bundle.classes),
-        how=HowToRun(**told["how"]) if bundle.content.get("cores") == available_cores() else HowToRun(),
+        how=replace(how, spinning=how.spinning and spinning),
     )
     recipe = recipe_of({"kind": bundle.kind, "preprocessing": bundle.read_json(PREPROCESSING)})
     if isinstance(recipe, ImageRecipe) and (shape := engine.example_shape) != recipe.shape:
