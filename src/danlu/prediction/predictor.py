@@ -157,7 +157,8 @@ class Predictor:
 def load(place: str | Path | Run, *, spinning: bool = True) -> Predictor:
     """The predictor of a bundle, which needs no PyTorch, or of a run at its best weights.
 
-    `spinning=False` keeps a bundle's threads from waiting at full speed, where other work needs the processor. Raises `ConfigError` where there is neither, and `ModelError` for a damaged one.
+    `spinning=False` keeps a bundle's threads from waiting at full speed, where other work needs the processor.
+    Raises `ConfigError` where there is neither, and `ModelError` for a damaged one.
     """
     if not isinstance(place, (str, Path, Run)):
         raise ConfigError(f"a model is a folder or a Run, not {type(place).__name__}")
