@@ -47,13 +47,16 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> danlu.Run:
     return danlu.Run(found.folder.resolve())
 
 
+OF_FILES = ("EXIF ignored", "other interpolation", "transparency ignored")
+
+
 class Skewed(Predictor):
     """A bundle whose reader prepares images in its own way."""
 
     skew = ""
 
     def read(self, item: Any) -> Any:
-        if isinstance(item, (bytes, Path, str)) and self.skew in ("EXIF ignored", "other interpolation"):
+        if isinstance(item, (bytes, Path, str)) and self.skew in OF_FILES:
             return self.read_otherwise(item)
         pixels = super().read(item)
         return pixels[::-1].copy() if self.skew == "BGR" else pixels
@@ -67,6 +70,10 @@ class Skewed(Predictor):
 
             upright = ImageOps.exif_transpose(image).convert("RGB")
             fitted = ImageOps.fit(upright, (16, 16), Image.Resampling.NEAREST)
+        elif self.skew == "transparency ignored":
+            stored = image.convert("RGB") if image.mode == "RGBA" else None
+            image.close()
+            return super().read(item if stored is None else stored)
         else:
             image.info.pop("exif", None)
             stored = Image.fromarray(np.asarray(image.convert("RGB")))
@@ -74,7 +81,7 @@ class Skewed(Predictor):
         return np.ascontiguousarray(np.asarray(fitted).transpose(2, 0, 1))
 
 
-@pytest.mark.parametrize("skew", ["other interpolation", "BGR", "EXIF ignored", "another mean"])
+@pytest.mark.parametrize("skew", ["other interpolation", "BGR", "EXIF ignored", "another mean", "transparency ignored"])
 def test_skewed_preprocessing_is_refused_and_nothing_is_written(
     run: danlu.Run, skew: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -84,9 +84,13 @@ def prove_equal(trained: Predictor, exported: Predictor, examples: HeldOut) -> P
         prove("list of pixels", expected, answers(exported, _as_list, items=examples.inputs))
         upright = partial(_upright, recipe=exported.recipe)
         prove("Pillow image", answers(trained, upright), answers(exported, upright))
-        plain = answers(trained, lambda item: _png(upright(item)))
-        for way, change in (("on its side, with EXIF", _on_its_side), ("with an alpha channel", _with_alpha)):
-            prove(way, plain, answers(exported, partial(_changed, upright=upright, change=change)))
+        ways_of_files = {
+            "on its side, with EXIF": (_png, _on_its_side),
+            "with an alpha channel": (_half_white, _half_transparent),
+        }
+        for way, changes in ways_of_files.items():
+            plain, sent_as = (partial(_changed, upright=upright, change=change) for change in changes)
+            prove(way, answers(trained, plain), answers(exported, sent_as))
     return Parity(LIMIT, tuple(ways))
 
 
@@ -148,8 +152,23 @@ def _on_its_side(picture: Image.Image) -> bytes:
     return _png(picture.transpose(TURNED_BACK), exif=exif)
 
 
-def _with_alpha(picture: Image.Image) -> bytes:
-    return _png(picture.convert("RGBA" if picture.mode == "RGB" else "LA"))
+def _half_white(picture: Image.Image) -> bytes:
+    half = picture.copy()
+    half.paste("white", _left_half(picture))
+    return _png(half)
+
+
+def _half_transparent(picture: Image.Image) -> bytes:
+    """The left half cannot be seen, although its colours are still there."""
+    alpha = Image.new("L", picture.size, 255)
+    alpha.paste(0, _left_half(picture))
+    half = picture.copy()
+    half.putalpha(alpha)
+    return _png(half)
+
+
+def _left_half(picture: Image.Image) -> tuple[int, int, int, int]:
+    return (0, 0, (picture.width + 1) // 2, picture.height)
 
 
 def _cut(text: str, *, count: int, tokens: str) -> str:
