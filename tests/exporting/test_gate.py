@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -221,6 +222,20 @@ def shipped(tmp_path_factory: pytest.TempPathFactory) -> tuple[danlu.Run, Path]:
         run = danlu.Run(run.folder.resolve())
         danlu.evaluate(run)
         return run, danlu.export(run, "int8", max_drop=0.5)
+
+
+def test_bundle_runs_in_the_way_that_was_fastest(
+    shipped: tuple[danlu.Run, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, way = bundling.measure_engines, HowToRun(1, "extended")
+
+    def measured(*given: Any) -> Any:
+        table, fastest = real(*given)
+        return table, {name: replace(one, how=way) for name, one in fastest.items()}
+
+    monkeypatch.setattr(bundling, "measure_engines", measured)
+    bundle = open_bundle(danlu.export(shipped[0], out=tmp_path / "out"))
+    assert bundle.variants["fp32"]["how"] == asdict(way)
 
 
 def test_bundle_answers_by_its_default(shipped: tuple[danlu.Run, Path]) -> None:
