@@ -56,6 +56,12 @@ def test_two_commands_lead_from_a_folder_to_answers(danlu: Cli, tmp_path: Path) 
     assert err == ""
 
 
+def test_predict_tells_of_texts_it_does_not_read_to_the_end(danlu: Cli, tmp_path: Path) -> None:
+    assert danlu("train", write_reviews(tmp_path / "r.csv"), "data.max_length=5", *QUICK)[0] == 0
+    code, _, err = danlu("predict", "runs/latest/bundle", "很快", "很快，好吃，而且便宜", "--variant", "fp32")
+    assert (code, err) == (0, "warning: 1 of 2 texts are longer than the 5 tokens the model reads of each\n")
+
+
 def test_predict_answers_in_json_lines_with_all_probabilities(danlu: Cli, tmp_path: Path) -> None:
     assert danlu("train", write_reviews(tmp_path / "r.csv"), "training.threads=1")[0] == 0
     code, out, _ = danlu("predict", "runs/latest", "很快，好吃，味道足", "--json")

@@ -34,6 +34,12 @@ def test_test_part_is_scored_and_written_with_how_often_it_was_looked_at(trained
     assert json.loads(trained.evaluation_file.read_text(encoding="utf-8"))["test_looks"] == 2
 
 
+def test_model_that_is_no_better_than_one_answer_says_so(tmp_path: Path) -> None:
+    settings = {**QUICK, "training.epochs": 1, "training.learning_rate": 1e-9}
+    useless = danlu.evaluate(danlu.train(write_pictures(tmp_path / "p"), settings))
+    assert any("would be right as often or more (33.33%)" in note for note in useless.notes)
+
+
 def test_evaluation_agrees_with_predictions_from_the_files(trained: danlu.Run) -> None:
     evaluation = danlu.evaluate(trained)
     data = Path(trained.status()["data"])

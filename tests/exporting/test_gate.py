@@ -21,7 +21,7 @@ from danlu.base.errors import ModelError
 from danlu.exporting import bundling, engines
 from danlu.exporting.bundling import _default
 from danlu.exporting.card import card
-from danlu.exporting.engines import Fastest, Measured, measure_engines
+from danlu.exporting.engines import Fastest, Measured, measure_beside, measure_engines
 from danlu.exporting.exported import exported_of
 from danlu.exporting.held_out import HeldOut, _as_sent
 from danlu.exporting.parity import prove_equal, prove_shipped
@@ -201,6 +201,18 @@ def test_variant_is_judged_again_in_the_way_it_will_run(pictures: HeldOut) -> No
         judged_as_run(made, two_threads, made, examples, 0.005)
 
 
+@pytest.mark.parametrize("fast", [1, 2])
+def test_trained_model_is_measured_in_its_faster_way(fast: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def both(_: Any, __: np.ndarray) -> tuple[float, float]:
+        return (1.0, 1.0) if torch.get_num_threads() == fast else (2.0, 2.0)
+
+    monkeypatch.setattr(engines, "available_cores", lambda: 2)
+    monkeypatch.setattr(engines, "_both", both)
+    before = torch.get_num_threads()
+    trained, _ = measure_beside(Fake(shares(3)), Fake(shares(3)), np.zeros((2, 3, 8, 8), np.uint8))
+    assert (trained.threads, trained.p50_ms, torch.get_num_threads()) == (fast, 1000, before)
+
+
 def test_way_that_costs_least_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     ways = [HowToRun(1, "all"), HowToRun(2, "all"), HowToRun(2, "all", True)]
     seconds = {ways[0]: (1.0, 9.0), ways[1]: (2.0, 2.0), ways[2]: (1.5, 7.0)}
@@ -285,6 +297,18 @@ def test_statistics_are_those_of_what_answers(
     )
     danlu.export(shipped[0], "int8", out=tmp_path / "b", max_drop=0.5)
     assert asked[0].startswith("int8")
+
+
+def test_statistics_are_of_the_highest_probability(shipped: tuple[danlu.Run, Path]) -> None:
+    predictor = danlu.load(shipped[1])
+    inputs = np.random.default_rng(0).integers(0, 255, (50, 3, 16, 16), dtype=np.uint8)
+    found, probabilities = bundling.reference_statistics(predictor, inputs), predictor.probabilities(inputs)
+    assert found["confidence"][0] == pytest.approx(probabilities.max(1).min())
+    assert found["confidence"][-1] == pytest.approx(probabilities.max())
+    entropy = -(probabilities * np.log(probabilities)).sum(1)
+    assert (found["entropy"][0], found["entropy"][-1]) == pytest.approx((entropy.min(), entropy.max()))
+    named = dict(zip(predictor.classes, np.bincount(probabilities.argmax(1), minlength=3) / 50, strict=True))
+    assert found["class_shares"] == named
 
 
 def test_card_tells_the_change_on_test_examples(shipped: tuple[danlu.Run, Path]) -> None:

@@ -240,7 +240,7 @@ def test_large_jpeg_shrunk_by_its_decoder_looks_like_one_shrunk_afterwards() -> 
         ("nowhere.jpg", "no such file"),
         ("", "no such file"),
         ("https://example.org/a.jpg", "is an address, not a file; danlu fetches nothing"),
-        ("data:image/png;base64,iVBORw0KGgo=", "is an address, not a file; danlu fetches nothing"),
+        ("data:image/png;base64,iVBORw0KGgo=", "is a data URL, not a file; its decoded bytes are read"),
         (".", "is not a regular file"),
         ("pipe", "is not a regular file"),
         ("x" * 300 + ".jpg", "cannot be opened (File name too long)"),
@@ -267,7 +267,7 @@ def test_file_with_a_chinese_name_is_read() -> None:
     [
         (np.zeros((8, 8)), "expected uint8 pixels (0 to 255), got float64"),
         (np.zeros(8, np.uint8), "expected pixels as (height, width) or (height, width, channels), got (8,)"),
-        (np.zeros((0, 8), np.uint8), "expected pixels as (height, width) or (height, width, channels), got (0, 8)"),
+        (np.zeros((0, 8), np.uint8), "holds no pixels: its shape is (0, 8)"),
         (np.zeros((8, 8, 5), np.uint8), "expected pixels as (height, width) or (height, width, channels)"),
         (np.zeros((2, 8, 8, 3), np.uint8), "expected pixels as"),
     ],

@@ -139,8 +139,37 @@ def test_pixels_of_one_image_are_one_input(trained: danlu.Run, pictures: Path) -
     assert predictor.predict([]) == []
 
 
+def test_input_that_is_none_is_told_and_a_model_says_what_it_is(trained: danlu.Run) -> None:
+    predictor = danlu.load(trained)
+    with pytest.raises(danlu.ConfigError, match="takes one input or a list of them, not NoneType"):
+        predictor.predict(None)  # type: ignore[arg-type]
+    assert repr(predictor) == "<Predictor of images into 3 classes>"
+
+
+def test_variant_is_of_bundles_alone(trained: danlu.Run, tmp_path: Path) -> None:
+    with pytest.raises(danlu.ConfigError, match="is a run, which has no variants"):
+        danlu.load(trained, variant="int8")
+    bundle = danlu.export(trained)
+    with pytest.raises(danlu.ConfigError, match="has no variant 'int8'"):
+        danlu.load(bundle, variant="int8")
+
+
+def test_files_for_another_runtime_are_told_from_bundles(trained: danlu.Run) -> None:
+    with pytest.raises(danlu.ConfigError, match="holds files for another runtime"):
+        danlu.load(danlu.export(trained, "torchscript"))
+
+
+def test_text_longer_than_is_read_says_so(tmp_path: Path) -> None:
+    settings = {"training.threads": 1, "training.epochs": 1, "data.max_length": 5}
+    predictor = danlu.load(danlu.train(write_reviews(tmp_path / "r.csv"), settings))
+    whole, cut = predictor.predict(["很快好吃啊", "很快好吃啊，而且便宜"])
+    assert (whole.is_cut, cut.is_cut) == (False, True)
+    assert cut.probabilities == pytest.approx(whole.probabilities)
+    assert cut.to_json()["cut"] is True and "cut" not in whole.to_json()
+
+
 def test_place_that_is_no_model_says_what_it_is(trained: danlu.Run, pictures: Path) -> None:
-    with pytest.raises(danlu.ConfigError, match=r"is no run: it has no `run\.json`"):
+    with pytest.raises(danlu.ConfigError, match=r"has neither `run\.json` nor `bundle\.json`"):
         danlu.load(pictures)
     with pytest.raises(danlu.ConfigError, match="a model is a folder or a Run, not int"):
         danlu.load(3)  # type: ignore[arg-type]

@@ -29,6 +29,7 @@ REFERENCE = "reference.json"
 PARITY = "parity.json"
 ENGINES = "engines.json"
 CARD = "README.md"
+EXPORTED = "export.json"  # the mark of files for another runtime, which are no bundle
 KINDS = ("images", "texts")
 OPTIMIZATIONS = ("basic", "extended", "all")
 MOST_THREADS = 1024
@@ -55,6 +56,11 @@ class Bundle:
     def variants(self) -> dict[str, dict[str, Any]]:
         """Name → its ONNX file and what is known of it; `default` names the one that answers."""
         return dict(self.content["variants"])
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of all that the mark says, the hashes of the files among it."""
+        return digest_of(self.content)
 
     def __str__(self) -> str:
         return str(self.folder)

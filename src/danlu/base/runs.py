@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from danlu.base.bundle import is_bundle
+from danlu.base.bundle import EXPORTED, MARK, is_bundle
 from danlu.base.errors import ConfigError, MachineError, ModelError
 from danlu.base.files import SEAL, append_text, digest_of, point_link, remove_folder, write_json, write_text
 from danlu.base.machine import is_alive
@@ -322,8 +322,13 @@ def find_run(place: str | Path) -> Run:
             return run
     if is_bundle(place):
         raise ConfigError(f"`{place}` is a bundle, not a run", hint="`danlu predict` takes it, and `danlu.load`")
+    if os.path.exists(Path(place) / EXPORTED):
+        raise ConfigError(f"`{place}` holds files for another runtime", hint="its `README.md` tells how to use them")
     if os.path.exists(place):
-        raise ConfigError(f"`{place}` is no run: it has no `run.json`", hint="`danlu runs` shows all runs")
+        raise ConfigError(
+            f"`{place}` is no run and no bundle: it has neither `run.json` nor `{MARK}`",
+            hint="`danlu runs` shows all runs",
+        )
     names = [run.name for run in list_runs()]
     told = nearest_names(Path(place).name, names) if names else f"there is none below `{runs_folder()}` yet"
     raise ConfigError(f"no run `{place}`; {told}", hint="`danlu runs` shows all runs")

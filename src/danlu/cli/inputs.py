@@ -59,7 +59,10 @@ def _lines_of_stdin() -> Iterator[str]:
     is_told = False
     for number, line in enumerate(sys.stdin.buffer):
         if b"\0" in line:
-            raise DataError(f"standard input holds no text (a NUL at line {number + 1})", hint="a line is one input")
+            raise DataError(
+                f"standard input holds no text (a NUL at line {number + 1})",
+                hint="a line is a text, or the name of an image file",
+            )
         try:
             text = line.decode("utf-8-sig" if number == 0 else "utf-8")
         except UnicodeDecodeError:

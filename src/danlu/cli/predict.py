@@ -15,8 +15,9 @@ from danlu.cli.inputs import image_inputs, one_line, text_inputs
 @click.command()
 @click.argument("model")
 @click.argument("inputs", nargs=-1, metavar="INPUT…")
+@click.option("--variant", metavar="NAME", help="Of a bundle: fp32, int8 …; default: what was measured to be best.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
-def command(model: str, inputs: tuple[str, ...], as_json: bool) -> None:
+def command(model: str, inputs: tuple[str, ...], variant: str | None, as_json: bool) -> None:
     """Answer for each INPUT with MODEL: a bundle, or a run.
 
     Image models take files and folders. Text models take texts, .txt files (a text a line) and tables with a text
@@ -31,12 +32,13 @@ def command(model: str, inputs: tuple[str, ...], as_json: bool) -> None:
 
     if not inputs:
         raise ConfigError("no INPUT given", hint="`-` reads standard input")
-    predictor = load(model, spinning=False)  # the readers of files need the processor
+    predictor = load(model, variant=variant, spinning=False)  # the readers of files need the processor
     expand = image_inputs if predictor.kind == "images" else text_inputs
-    failed = total = 0
+    failed = cut = total = 0
     for answer in predictor.stream(expand(inputs)):
         total += 1
         failed += answer.error is not None
+        cut += answer.is_cut
         if as_json:
             click.echo(json.dumps(answer.to_json(), ensure_ascii=False))
         elif answer.error is not None:
@@ -45,5 +47,12 @@ def command(model: str, inputs: tuple[str, ...], as_json: bool) -> None:
             click.echo(f"{answer.label}\t{answer.confidence:.2%}\t{one_line(answer.input)}")
     if not total:
         log.warn("standard input held no line to answer")
+    if cut:
+        read = predictor.recipe.max_length
+        log.warn(f"{cut:,} of {total:,} texts are longer than the {read:,} tokens the model reads of each")
     if failed:
-        raise DataError(f"{failed:,} of {total:,} inputs could not be read", hint="the lines marked `error` say why")
+        told = "images: files and folders" if predictor.kind == "images" else "texts"
+        raise DataError(
+            f"{failed:,} of {total:,} inputs could not be read",
+            hint=f"the lines marked `error` say why; this model reads {told}",
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -121,7 +121,11 @@ def score_part(run: Run, predictor: Predictor, own: OwnPart, notes: tuple[str, .
     untested = [name for i, name in enumerate(predictor.classes) if not (own.part.labels == i).any()]
     if untested:
         notes = (*notes, f"{counted(len(untested), 'class has', 'classes have')} no test example: {listed(untested)}")
+    counts = np.bincount(own.part.labels, minlength=len(predictor.classes))
     evaluation = score(scored, data="test part", notes=notes, rates=_thresholds(run))
+    if round(evaluation.accuracy * evaluation.examples) <= counts.max():
+        always = f"always answering `{predictor.classes[counts.argmax()]}` would be right as often or more"
+        evaluation = replace(evaluation, notes=(*notes, f"{always} ({counts.max() / counts.sum():.2%})"))
     _write(run, evaluation, scored, own)
     return evaluation
 

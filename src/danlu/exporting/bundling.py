@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
@@ -85,7 +86,9 @@ def _default(chosen: Mapping[str, Candidate], fastest: Mapping[str, Fastest], ma
     if change is None or times < CLEARLY_FASTER:
         return "fp32", f"no other is {CLEARLY_FASTER:g} times as fast here"
     if change.examples * max_drop < 1:
-        return "fp32", f"{change.examples:,} validation examples cannot tell a loss of {100 * max_drop:g} points"
+        needed = f"; {math.ceil(1 / max_drop):,} could" if max_drop else ""
+        why = f"{change.examples:,} validation examples cannot tell a loss of {100 * max_drop:g} points{needed}"
+        return "fp32", f"{why} (`danlu predict --variant {name}` asks the other)"
     return name, f"{times:.1f} times as fast as fp32 here, one and 64 at a time taken together"
 
 

@@ -46,7 +46,10 @@ def card(
         lines += _scores(evaluation)
     if changes:
         lines += _variants(content, changes)
-    lines += ["## Limits", "", *(f"- {text}" for text in _limits(kind, classes, content, evaluation)), ""]
+    limits = _limits(kind, classes, content, evaluation)
+    if kind == "texts":
+        limits.append(f"Of each text the first {preprocessing['max_length']:,} {preprocessing['tokens']} are read.")
+    lines += ["## Limits", "", *(f"- {text}" for text in limits), ""]
     lines += interface(kind, content["calibration"]["temperature"], preprocessing)
     return "\n".join(lines)
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
+from typing import TypeVar
 
 import numpy as np
 
@@ -17,6 +18,7 @@ OPTIMIZATIONS = ("extended", "all")
 BATCH = 64
 SECONDS = 0.03
 ROUNDS = 5
+T = TypeVar("T")
 Pair = tuple[float, float]  # seconds of one example alone, and of 64 together
 
 
@@ -54,7 +56,7 @@ def measure_engines(
     another process on the machine slows all of them; PyTorch comes first, alone, since threads that spin slow it.
     """
     batch = _batch(rows)
-    own = [_both(torch_engine, batch) for _ in range(ROUNDS)]
+    torch_way, own = _in_the_faster_way(lambda: [_both(torch_engine, batch) for _ in range(ROUNDS)], lambda own: own)
     ways: dict[tuple[str, HowToRun], Engine] = {
         (variant, how): open_(how) for (variant, open_), how in product(models.items(), _ways_to_run())
     }
@@ -63,31 +65,44 @@ def measure_engines(
         for way, engine in ways.items():
             seconds[way].append(_both(engine, batch))
     table = [_row("onnxruntime", variant, how, seconds[variant, how]) for variant, how in ways]
-    table.append(_row("torch", "trained", _torch_way(), own))
+    table.append(_row("torch", "trained", torch_way, own))
     best: dict[str, Fastest] = {}
     for (variant, how), taken in seconds.items():
-        cost = float(np.sqrt(np.prod(np.min(taken, axis=0))))
+        cost = _cost(taken)
         if variant not in best or cost < best[variant].cost:
             best[variant] = Fastest(how, cost, _row("onnxruntime", variant, how, taken))
     return table, best
 
 
 def measure_beside(trained: Engine, exported: Engine, rows: np.ndarray) -> tuple[Measured, Measured]:
-    """A row of the trained model and one of what was made of it, which take turns."""
+    """A row of the trained model, in its faster way, and one of what was made of it; they take turns."""
     batch = _batch(rows)
-    taken = [(_both(trained, batch), _both(exported, batch)) for _ in range(ROUNDS)]
+
+    def turns() -> list[tuple[Pair, Pair]]:
+        return [(_both(trained, batch), _both(exported, batch)) for _ in range(ROUNDS)]
+
+    torch_way, taken = _in_the_faster_way(turns, lambda taken: [pair[0] for pair in taken])
     engine = "onnxruntime" if isinstance(exported, OnnxEngine) else "torch"
-    how = HowToRun(available_cores()) if engine == "onnxruntime" else _torch_way()
+    how = HowToRun(available_cores()) if engine == "onnxruntime" else torch_way
     return (
-        _row("torch", "trained", _torch_way(), [pair[0] for pair in taken]),
+        _row("torch", "trained", torch_way, [pair[0] for pair in taken]),
         _row(engine, "exported", how, [pair[1] for pair in taken]),
     )
 
 
-def _torch_way() -> HowToRun:
+def _in_the_faster_way(measure: Callable[[], T], of_torch: Callable[[T], list[Pair]]) -> tuple[HowToRun, T]:
+    """What was measured with one thread of PyTorch's or with all of them, by what `of_torch` takes of it."""
     import torch
 
-    return HowToRun(torch.get_num_threads(), "-")
+    before, found = torch.get_num_threads(), {}
+    try:
+        for threads in sorted({1, available_cores()}):
+            torch.set_num_threads(threads)
+            found[threads] = measure()
+    finally:
+        torch.set_num_threads(before)
+    best = min(found, key=lambda threads: _cost(of_torch(found[threads])))
+    return HowToRun(best, "-"), found[best]
 
 
 def _batch(rows: np.ndarray) -> np.ndarray:
@@ -105,6 +120,11 @@ def _row(engine: str, variant: str, how: HowToRun, taken: list[Pair]) -> Measure
     alone, together = np.min(taken, axis=0)
     p50_ms, per_second = round(1000 * float(alone), 4), round(BATCH / float(together), 1)
     return Measured(engine, variant, how.threads, how.optimization, how.spinning, p50_ms, per_second)
+
+
+def _cost(taken: list[Pair]) -> float:
+    """The geometric mean of the least seconds for one example and for 64."""
+    return float(np.sqrt(np.prod(np.min(taken, axis=0))))
 
 
 def _both(engine: Engine, batch: np.ndarray) -> Pair:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from danlu.base.bundle import CARD, ENGINES, PARITY, PREPROCESSING
+from danlu.base.bundle import CARD, ENGINES, EXPORTED, PARITY, PREPROCESSING
 from danlu.base.files import write_json, write_text
 from danlu.base.runs import Run
 from danlu.exporting import FORMATS
@@ -19,8 +19,6 @@ from danlu.exporting.parity import EXAMPLES, prove_equal
 from danlu.exporting.shipped import Made, Shipped, write_table
 from danlu.exporting.variants import accuracy_of, answering_by, batch_of
 from danlu.prediction.predictor import load
-
-MARK = "export.json"
 
 
 def build_files(run: Run, folder: Path, format: str) -> Made:
@@ -40,12 +38,12 @@ def build_files(run: Run, folder: Path, format: str) -> Made:
     made = Made(parity, shipped, len(validation))
     description, calibration = run.model(), run.calibration() or {}
     about = {"exported": format, "run": run.name, "kind": trained.kind, "classes": list(trained.classes)}
-    write_json(folder / MARK, {"format": 1, **about, "temperature": calibration["temperature"]})
+    write_json(folder / EXPORTED, {"format": 1, **about, "temperature": calibration["temperature"]})
     write_json(folder / PREPROCESSING, description["preprocessing"])
     write_table(folder / ENGINES, made)
     write_json(folder / PARITY, parity.to_json())
     lines = interface(trained.kind, calibration["temperature"], description["preprocessing"])
-    head = [f"# {run.name}", "", f"{FORMATS.members[format].description}. Classes and temperature: `{MARK}`.", ""]
+    head = [f"# {run.name}", "", f"{FORMATS.members[format].description}. Classes and temperature: `{EXPORTED}`.", ""]
     write_text(folder / CARD, "\n".join([*head, *lines]))
     return made
 
@@ -53,6 +51,6 @@ def build_files(run: Run, folder: Path, format: str) -> Made:
 def told_of(folder: Path) -> dict[str, Any] | None:
     """What the mark of an export says; None where there is none."""
     try:
-        return dict(json.loads((folder / MARK).read_text(encoding="utf-8")))
+        return dict(json.loads((folder / EXPORTED).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None

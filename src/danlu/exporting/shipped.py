@@ -42,7 +42,8 @@ class Made:
         gap = max(way.largest_gap for way in ways)
         lines = [
             *table(self.shipped),
-            f"  accuracy: on {self.validation:,} validation examples",
+            f"  accuracy: on {self.validation:,} validation examples"
+            + (" from which no range was taken" if self.changes else ""),
             f"  {self.shipped[1].name} answers {ways[0].examples:,} held-out examples as the trained model does, in"
             f" {len(ways)} ways: probabilities differ by up to {gap:.1g}",
         ]

@@ -98,8 +98,10 @@ class ImageHeader:
 def read_file(path: str | Path) -> bytes:
     """All bytes of an image file; `UnreadableItem` when there is no such regular file."""
     text = str(path)
-    if text.startswith(("http://", "https://", "data:")):
+    if text.startswith(("http://", "https://")):
         raise UnreadableItem("is an address, not a file; danlu fetches nothing")
+    if text.startswith("data:"):
+        raise UnreadableItem("is a data URL, not a file; its decoded bytes are read")
     try:
         if not stat.S_ISREG(os.stat(text).st_mode):  # a pipe would wait for ever
             raise UnreadableItem("is not a regular file")
@@ -154,7 +156,9 @@ def fit_pixels(pixels: np.ndarray, recipe: ImageRecipe) -> np.ndarray:
     """An image that is already an array — (H, W) or (H, W, channels) uint8 — by the same rules as a file."""
     if pixels.dtype != np.uint8:
         raise UnreadableItem(f"expected uint8 pixels (0 to 255), got {pixels.dtype}")
-    if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and not 1 <= pixels.shape[2] <= 4) or not pixels.size:
+    if not pixels.size:
+        raise UnreadableItem(f"holds no pixels: its shape is {pixels.shape}")
+    if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and not 1 <= pixels.shape[2] <= 4):
         raise UnreadableItem(f"expected pixels as (height, width) or (height, width, channels), got {pixels.shape}")
     gray = pixels.ndim == 2 or pixels.shape[2] == 1
     if pixels.shape[:2] == (recipe.height, recipe.width) and (1 if gray else pixels.shape[2]) == recipe.channels:

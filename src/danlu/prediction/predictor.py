@@ -37,7 +37,7 @@ class Prediction:
     """One answer. `probabilities` by class, most probable first, calibrated where the model is.
 
     With `is_unknown` the label is `unknown`: the model is less confident than its threshold. With `error`, the input
-    could not be read and there is no answer.
+    could not be read and there is no answer. With `is_cut`, a text was longer than what the model reads of it.
     """
 
     input: str
@@ -46,6 +46,7 @@ class Prediction:
     probabilities: dict[str, float]
     error: str | None = None
     is_unknown: bool = False
+    is_cut: bool = False
 
     def to_json(self) -> dict[str, Any]:
         if self.error is not None:
@@ -56,6 +57,7 @@ class Prediction:
             **({"unknown": True} if self.is_unknown else {}),
             "confidence": self.confidence,
             "probabilities": self.probabilities,
+            **({"cut": True} if self.is_cut else {}),
         }
 
 
@@ -81,6 +83,9 @@ class Predictor:
         self.engine = engine
         self.calibration = calibration
 
+    def __repr__(self) -> str:
+        return f"<Predictor of {self.kind} into {len(self.classes):,} classes>"
+
     def predict(self, inputs: Sequence[Any] | str | Path) -> list[Prediction]:
         """An answer for each input, in order; one that cannot be read has `error` and harms no other.
 
@@ -89,6 +94,8 @@ class Predictor:
         """
         if isinstance(inputs, (str, Path, bytes, bytearray, Image.Image)) or _is_one_image(inputs):
             return list(self.stream([inputs]))
+        if not isinstance(inputs, Iterable):
+            raise ConfigError(f"`predict` takes one input or a list of them, not {type(inputs).__name__}")
         return list(self.stream(inputs))
 
     def stream(self, inputs: Iterable[Any]) -> Iterator[Prediction]:
@@ -106,6 +113,7 @@ class Predictor:
         if isinstance(self.recipe, ImageRecipe):
             order = np.arange(count)
         else:
+            inputs = [row[: self.recipe.max_length] for row in inputs]
             order = np.argsort([len(row) for row in inputs], kind="stable")
         for start in range(0, count, BATCH):
             chosen = order[start : start + BATCH]
@@ -123,24 +131,29 @@ class Predictor:
         return [
             Prediction(name_of(item), None, None, {}, made.message)
             if isinstance(made, UnreadableItem)
-            else self._prediction(item, next(rows))
+            else replace(self.prediction(next(rows), name_of(item)), is_cut=self.is_cut(made))
             for item, made in items
         ]
 
-    def _prediction(self, item: Any, row: np.ndarray) -> Prediction:
+    def is_cut(self, made: Any) -> bool:
+        """Whether the model reads only the beginning of what `read` gave."""
+        return isinstance(self.recipe, TextRecipe) and len(made) > self.recipe.max_length
+
+    def prediction(self, row: np.ndarray, name: str = "") -> Prediction:
+        """(classes,) calibrated probabilities as an answer for the input of this name."""
         order = np.argsort(-row, kind="stable")
         probabilities = {self.classes[i]: float(row[i]) for i in order}
         confidence = float(row[order[0]])
         is_unknown = not self.calibration.accepts(np.array(confidence))
         label = UNKNOWN if is_unknown else self.classes[order[0]]
-        return Prediction(name_of(item), label, confidence, probabilities, is_unknown=is_unknown)
+        return Prediction(name, label, confidence, probabilities, is_unknown=is_unknown)
 
     def read(self, item: Any) -> Any:
-        """One input as (channels, height, width) uint8 or token numbers. Raises `UnreadableItem`."""
+        """One input as (channels, height, width) uint8 or all of its token numbers. Raises `UnreadableItem`."""
         if isinstance(self.recipe, TextRecipe):
             if not isinstance(item, str):
                 raise UnreadableItem(f"is not a text but {type(item).__name__}")
-            return self.recipe.token_ids([item])[0][: self.recipe.max_length]
+            return self.recipe.token_ids([item])[0]
         if isinstance(item, (str, Path)):
             return decode_image(read_file(item), self.recipe)
         if isinstance(item, (bytes, bytearray)):
@@ -154,19 +167,22 @@ class Predictor:
         raise UnreadableItem(f"is not an image but {type(item).__name__}")
 
 
-def load(place: str | Path | Run, *, spinning: bool = True) -> Predictor:
+def load(place: str | Path | Run, *, variant: str | None = None, spinning: bool = True) -> Predictor:
     """The predictor of a bundle, which needs no PyTorch, or of a run at its best weights.
 
-    `spinning=False` keeps a bundle's threads from waiting at full speed, where other work needs the processor.
+    `variant`: of a bundle, where another than its default is to answer. `spinning=False` keeps a bundle's threads from
+    waiting at full speed, where other work needs the processor.
     Raises `ConfigError` where there is neither, and `ModelError` for a damaged one.
     """
     if not isinstance(place, (str, Path, Run)):
         raise ConfigError(f"a model is a folder or a Run, not {type(place).__name__}")
     if not isinstance(place, Run) and is_bundle(place):
-        return load_bundle(open_bundle(place), spinning=spinning)
+        return load_bundle(open_bundle(place), variant, spinning=spinning)
     run = place if isinstance(place, Run) else find_run(place)
     if is_bundle(run.bundle_folder) and missing_packages("train"):
         raise ConfigError(f"`{run}` is a run, which needs PyTorch", hint=f"its bundle does not: `{run.bundle_folder}`")
+    if variant is not None:
+        raise ConfigError(f"`{run}` is a run, which has no variants", hint=f"its bundle has: `{run.bundle_folder}`")
     require_extra("train", "a model that is not exported")
     from danlu.prediction.torch_engine import TorchEngine
 
@@ -176,7 +192,9 @@ def load(place: str | Path | Run, *, spinning: bool = True) -> Predictor:
     return Predictor(description["kind"], description["classes"], recipe_of(description), TorchEngine(run), calibration)
 
 
-def load_bundle(bundle: Bundle, variant: str | None = None, *, spinning: bool = True) -> Predictor:
+def load_bundle(
+    bundle: Bundle, variant: str | None = None, *, spinning: bool = True, most_threads: int | None = None
+) -> Predictor:
     """The predictor of a bundle, by its default variant or the one named.
 
     What was measured to be fast holds on a machine with as many cores; elsewhere onnxruntime chooses.
@@ -189,6 +207,8 @@ def load_bundle(bundle: Bundle, variant: str | None = None, *, spinning: bool = 
     bundle.verify()
     told = bundle.variants[name]
     how = HowToRun(**told["how"]) if bundle.content.get("cores") == available_cores() else HowToRun()
+    if most_threads is not None:
+        how = replace(how, threads=min(how.threads or available_cores(), most_threads))
     engine = OnnxEngine(
         bundle.read(told["file"]),
         name=str(bundle.folder / told["file"]),

@@ -122,7 +122,7 @@ class Probe:
             if not is_oversubscribed():
                 self.known.keep_ways(timed)
             taken = {one.way: one.milliseconds for one in timed}
-        chosen, told = ways[0], {"threads": "one core", "channels_last": "no convolutions"}
+        chosen, told = ways[0], {"threads": "one core", "channels_last": "no convolutions over images"}
         if len(counts) > 1:
             few, many = (min(taken[way] for way in ways if way.threads == count) for count in counts)
             best_count = cores if few > THREADS_WORTH * many else 1
