@@ -28,6 +28,7 @@ def command(model: str, inputs: tuple[str, ...], variant: str | None, as_json: b
     danlu predict runs/latest "很快，好吃" --json
     """
     suit_process_to_training()
+    from danlu.inputs.texts import TextRecipe
     from danlu.prediction.predictor import load
 
     if not inputs:
@@ -47,7 +48,7 @@ def command(model: str, inputs: tuple[str, ...], variant: str | None, as_json: b
             click.echo(f"{answer.label}\t{answer.confidence:.2%}\t{one_line(answer.input)}")
     if not total:
         log.warn("standard input held no line to answer")
-    if cut:
+    if cut and isinstance(predictor.recipe, TextRecipe):
         read = predictor.recipe.max_length
         log.warn(f"{cut:,} of {total:,} texts are longer than the {read:,} tokens the model reads of each")
     if failed:

@@ -84,7 +84,7 @@ def prove_equal(trained: Predictor, exported: Predictor, examples: HeldOut) -> P
         prove("list of pixels", expected, answers(exported, _as_list, items=examples.inputs))
         upright = partial(_upright, recipe=exported.recipe)
         prove("Pillow image", answers(trained, upright), answers(exported, upright))
-        ways_of_files = {
+        ways_of_files: dict[str, tuple[Callable[[Image.Image], bytes], Callable[[Image.Image], bytes]]] = {
             "on its side, with EXIF": (_png, _on_its_side),
             "with an alpha channel": (_half_white, _half_transparent),
         }
