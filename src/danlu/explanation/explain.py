@@ -243,7 +243,7 @@ def _explain_images(
 def _explain_text(explanation: Explanation, model: nn.Module, recipe: TextRecipe, read: _Read) -> Explanation:
     from danlu.explanation.attribution import attribute_text
 
-    found = attribute_text(model, read.inputs, read.target)
+    found = attribute_text(model, read.inputs[: recipe.max_length], read.target)
     text = clean_text(read.item)
     spans = recipe.tokenizer.encode(text, add_special_tokens=False).offsets
     largest = float(np.abs(found.weights).max())
