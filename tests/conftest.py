@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-sys.path[:0] = [str(Path(__file__).parent), *(str(Path(__file__).parent / room) for room in ("training", "exporting"))]
+sys.path[:0] = [
+    str(Path(__file__).parent),
+    *(str(Path(__file__).parent / room) for room in ("training", "exporting", "serving")),
+]
 
 
 @pytest.fixture(autouse=True)

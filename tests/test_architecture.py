@@ -27,6 +27,7 @@ LEVELS = {
     "explanation": 5,
     "exporting": 5,
     "inspection": 5,
+    "serving": 6,
     "cli": 7,
 }
 # What DESIGN allows on top, with the reason.
@@ -50,6 +51,7 @@ OUTSIDE = {
     "explanation": {"numpy", "PIL"},
     "exporting": {"numpy", "PIL"},
     "inspection": {"numpy"},
+    "serving": set(),
     "cli": {"click"},
 }
 HEAVY_FILES = {
@@ -67,7 +69,17 @@ HEAVY_FILES = {
     "reporting/page.py": {"jinja2", "markupsafe"},
     "explanation/attribution.py": {"torch", "captum", "numpy"},
     "inspection/suspects.py": {"torch", "numpy"},
+    "serving/app.py": {"fastapi", "starlette"},
+    "serving/bodies.py": {"numpy"},
+    "serving/documented.py": {"pydantic"},
+    "serving/lane.py": {"numpy"},
+    "serving/pace.py": {"numpy"},
+    "serving/protocol.py": {"uvicorn"},
+    "serving/service.py": {"numpy"},
+    "serving/tensors.py": {"numpy"},
+    "serving/worker.py": {"uvicorn", "uvloop"},
 }
+NEAR_USERS = {"serving"}
 FORBIDDEN_NAMES = {"utils", "util", "common", "helpers", "core", "manager", "managers", "misc"}
 
 FILES = sorted(SOURCE.rglob("*.py"))
@@ -128,6 +140,16 @@ def test_outside_packages_are_imported_where_the_table_allows(path: Path) -> Non
         if package == "danlu" or package in STANDARD:
             continue
         assert package in allowed, f"{name_of(path)} imports {package} at its top level"
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if room_of(path) in NEAR_USERS], ids=name_of)
+def test_rooms_without_torch_import_only_what_has_none(path: Path) -> None:
+    rooms = {
+        module.split(".")[1]
+        for module in imports(ast.parse(path.read_text(encoding="utf-8")), top_only=False)
+        if module.startswith("danlu.")
+    }
+    assert rooms <= NEAR_USERS | {"base", "inputs", "scores", "prediction", "__version__"}
 
 
 def test_every_room_has_a_level() -> None:
@@ -191,6 +213,8 @@ def test_functions_take_at_most_eight_parameters(path: Path) -> None:
         ("import danlu.inputs.images, danlu.inputs.texts, danlu.scores.classification", {"torch", "sklearn"}),
         ("import danlu.prediction.predictor", {"torch", "sklearn"}),
         ("import danlu.sources.recognize", {"torch", "sklearn"}),
+        ("import danlu.serving.serve, danlu.serving.supervisor", {"torch", "numpy", "fastapi", "onnxruntime"}),
+        ("import danlu.serving.worker", {"torch", "sklearn", "matplotlib", "optuna", "onnx"}),
     ],
 )
 def test_import_stays_light(statement: str, forbidden: set[str]) -> None:

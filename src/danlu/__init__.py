@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from danlu.prediction.predictor import Predictor as Predictor
     from danlu.prediction.predictor import load as load
     from danlu.reporting.report import report as report
+    from danlu.serving.client import Client as Client
     from danlu.training.train import resume as resume
     from danlu.training.train import train as train
     from danlu.training.trainer import Trainer as Trainer
@@ -37,6 +38,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "train": "danlu.training.train",
+    "Client": "danlu.serving.client",
     "resume": "danlu.training.train",
     "Trainer": "danlu.training.trainer",
     "evaluate": "danlu.evaluation.evaluate",

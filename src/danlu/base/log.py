@@ -21,6 +21,19 @@ def warn(text: str) -> None:
     say(f"warning: {text}")
 
 
+def error(error: Exception) -> None:
+    """What ends a process, also where nothing else is said."""
+    print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+
+
+def failure(where: str, error: Exception) -> None:
+    """A mistake of danlu's that ends nothing, with its traceback, also where nothing else is said."""
+    import traceback
+
+    told = "".join(traceback.format_exception(error))
+    print(f"internal error ({where}):\n{told}", file=sys.stderr, flush=True)
+
+
 def display_width(text: str) -> int:
     """Columns a text takes on a terminal, where Chinese signs take two.
 

@@ -93,3 +93,15 @@ def share_of(text: str, option: str) -> float:
         return float(plain.removesuffix("%")) / (100 if plain.endswith("%") else 1)
     except ValueError:
         raise ConfigError(f"`{option} {text}` is no share", hint="such as 0.02 or 2%") from None
+
+
+def shares_of(text: str, option: str) -> tuple[float, ...]:
+    """Several shares, of which only the ratio counts. Raises `ConfigError`.
+
+    >>> shares_of("90/10", "--split")
+    (90.0, 10.0)
+    """
+    try:
+        return tuple(float(part) for part in unicodedata.normalize("NFKC", text).split("/"))
+    except ValueError:
+        raise ConfigError(f"`{option} {text}` is no list of shares", hint="such as 90/10") from None

@@ -23,6 +23,7 @@ COMMANDS = {
     "compare": ("danlu.cli.compare", "Compare runs on the same test examples."),
     "export": ("danlu.cli.export", "Make a bundle of a run, which answers without PyTorch."),
     "predict": ("danlu.cli.predict", "Answer for images or texts."),
+    "serve": ("danlu.cli.serve", "Answer over HTTP."),
     "explain": ("danlu.cli.explain", "Show what answers rest on: places of images, tokens of texts."),
     "runs": ("danlu.cli.runs", "List all runs with their results."),
     "data": ("danlu.cli.data", "Known data sets: list and fetch."),

@@ -1,0 +1,1 @@
+"""The service: bundles answer over HTTP, without PyTorch."""

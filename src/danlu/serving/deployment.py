@@ -1,0 +1,120 @@
+"""Which bundle answers which request, and how bundles are replaced while they serve."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from danlu.base import log
+from danlu.base.bundle import MARK, Bundle, open_bundle
+from danlu.base.errors import DanluError, ModelError
+from danlu.prediction.predictor import Predictor, load_bundle
+from danlu.serving.lane import Lane, Limits
+from danlu.serving.pace import Pace, measure_pace
+
+HASH_DIGITS = 12
+POINTS = 2**32
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One bundle in the service.
+
+    `share`: of the requests it answers; 0 for a shadow, which answers nobody. `model`: its name and version in answers.
+    """
+
+    place: Path
+    share: float
+    bundle: Bundle
+    predictor: Predictor
+    lane: Lane
+    name: str
+    version: str
+
+    @property
+    def model(self) -> str:
+        return f"{self.name}@{self.version}"
+
+
+class Deployment:
+    """The arms of a service. `places`: the bundles that answer, with their shares, which add up to 1."""
+
+    def __init__(self, arms: Sequence[Arm], limits: Limits, shadow: Arm | None = None) -> None:
+        self.arms, self.limits, self.shadow = list(arms), limits, shadow
+
+    def choose(self, key: str | None) -> Arm:
+        """The arm of a key, which is the same as long as the shares are."""
+        if len(self.arms) == 1:
+            return self.arms[0]
+        return self.arms[arm_of(key or "", [arm.share for arm in self.arms])]
+
+    def marks(self) -> list[tuple[int, int]]:
+        """What changes when a bundle is replaced: each mark's inode and time."""
+        places = [arm.place for arm in (*self.arms, *([self.shadow] if self.shadow else []))]
+        return [_mark_of(place) for place in places]
+
+    async def reload(self) -> bool:
+        """Replace every arm whose bundle was replaced on disk; whether all went well. A bad bundle changes nothing."""
+        went_well = True
+        for place, arm in enumerate(self.arms):
+            fresh = await self._reloaded(arm)
+            went_well &= fresh is not None
+            self.arms[place] = fresh or arm
+        if self.shadow is not None:
+            fresh = await self._reloaded(self.shadow)
+            went_well &= fresh is not None
+            self.shadow = fresh or self.shadow
+        return went_well
+
+    async def _reloaded(self, arm: Arm) -> Arm | None:
+        try:
+            if open_bundle(arm.place).digest == arm.bundle.digest:
+                return arm
+            fresh = await load_arm(arm.place, arm.share, self.limits, like=arm)
+        except DanluError as error:
+            log.warn(f"{arm.model} goes on: {error.message}")
+            return None
+        log.say(f"{fresh.model} replaces {arm.model}")
+        arm.lane.close()
+        return fresh
+
+
+async def load_arm(place: Path, share: float, limits: Limits, like: Arm | None = None) -> Arm:
+    """Read, check and measure a bundle, without holding up what is served meanwhile. Raises `DanluError`."""
+    bundle = open_bundle(place)
+    if like is not None and bundle.kind != like.bundle.kind:
+        raise ModelError(f"`{place}` reads {bundle.kind} now, it read {like.bundle.kind} before")
+    predictor, pace = await asyncio.to_thread(_loaded, bundle, limits.threads)
+    name = str(bundle.content.get("run") or place.name)
+    return Arm(place, share, bundle, predictor, Lane(predictor, pace, limits), name, bundle.digest[:HASH_DIGITS])
+
+
+def _loaded(bundle: Bundle, threads: int) -> tuple[Predictor, Pace]:
+    predictor = load_bundle(bundle, spinning=False, most_threads=threads)
+    return predictor, measure_pace(predictor)
+
+
+def _mark_of(place: Path) -> tuple[int, int]:
+    try:
+        found = (place / MARK).stat()
+    except OSError:
+        return (0, 0)
+    return (found.st_ino, found.st_mtime_ns)
+
+
+def arm_of(key: str, shares: Sequence[float]) -> int:
+    """Which arm a key belongs to.
+
+    >>> {arm_of(str(user), [0.9, 0.1]) for user in range(50)}
+    {0, 1}
+    """
+    digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
+    point, ahead = int.from_bytes(digest[:4], "big") / POINTS, 0.0
+    for place, share in enumerate(shares):
+        ahead += share
+        if point < ahead:
+            return place
+    return len(shares) - 1

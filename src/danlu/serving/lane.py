@@ -1,0 +1,199 @@
+"""One loaded model and what waits for it.
+
+A model that answers in less than half a millisecond is asked where the request is, in the event loop. Any other has a
+thread that takes all that waits, up to as many as pay together, whenever it is free: nothing ever waits for company.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from danlu.base import log
+from danlu.inputs.images import ImageRecipe
+from danlu.prediction.predictor import Predictor
+from danlu.serving.asked import Asked
+from danlu.serving.pace import Pace
+from danlu.serving.refusal import Refusal
+
+AT_ONCE = 0.0005
+REMEMBERED = 0.9  # of what an example took before
+
+
+Answer = np.ndarray | Refusal
+
+
+@dataclass(frozen=True)
+class Limits:
+    """`threads`: that compute. `deadline`: seconds from the first byte of a request to its answer. `most_waiting` and
+    `most_bytes`: of what was let in and has no answer yet."""
+
+    threads: int = 1
+    deadline: float = 5.0
+    most_waiting: int = 512
+    most_bytes: int = 256 * 2**20
+
+
+@dataclass
+class Waiting:
+    input: Any
+    asked: Asked
+    future: asyncio.Future[Answer]
+
+
+@dataclass
+class Place:
+    """What one request takes of a lane."""
+
+    lane: Lane
+    items: int = 0
+    size_bytes: int = 0
+
+    def grow(self, items: int, size_bytes: int = 0) -> None:
+        """Take more. Raises `Refusal` where that would not be answered in time."""
+        lane, limits = self.lane, self.lane.limits
+        ahead = lane.seconds_ahead()
+        if (
+            lane.items + items > limits.most_waiting
+            or lane.size_bytes + size_bytes > limits.most_bytes
+            or ahead + lane.pace.alone > limits.deadline
+        ):
+            raise Refusal(503, "busy", "too many requests wait for an answer", retry_after=max(1, math.ceil(ahead)))
+        self.items += items
+        self.size_bytes += size_bytes
+        lane.items += items
+        lane.size_bytes += size_bytes
+
+
+class Lane:
+    """`answer` gives (classes,) calibrated probabilities of one prepared input."""
+
+    def __init__(self, predictor: Predictor, pace: Pace, limits: Limits) -> None:
+        self.predictor, self.pace, self.limits = predictor, pace, limits
+        self.items = self.size_bytes = 0
+        self.computed = 0
+        self.busy_since: float | None = None
+        self._each = pace.each
+        self._waiting: deque[Waiting] = deque()
+        self._is_new = threading.Condition()
+        self._is_open = True
+        self._loop = asyncio.get_running_loop()
+        self._thread: threading.Thread | None = None
+        if pace.alone > AT_ONCE:
+            self._thread = threading.Thread(target=self._work, name="danlu-model", daemon=True)
+            self._thread.start()
+
+    def seconds_ahead(self) -> float:
+        """How long what is let in will take."""
+        return self.items * self._each
+
+    @property
+    def is_queued(self) -> bool:
+        """Whether inputs wait for a thread; otherwise they are computed where they are."""
+        return self._thread is not None
+
+    @contextmanager
+    def admitted(self, size_bytes: int) -> Iterator[Place]:
+        """A place for one request. Raises `Refusal` where it would not be answered in time."""
+        place = Place(self)
+        place.grow(1, size_bytes)
+        try:
+            yield place
+        finally:
+            self.items -= place.items
+            self.size_bytes -= place.size_bytes
+
+    async def answer(self, input: Any, asked: Asked) -> np.ndarray:
+        """Raises `Refusal`."""
+        waiting = self._queued(input, asked)
+        if waiting is not None:
+            found = await waiting.future
+        elif time.monotonic() > asked.ends:
+            raise late()
+        else:
+            found = self._rows([input])[0]
+        if isinstance(found, Refusal):
+            raise found
+        return found
+
+    def is_stuck(self) -> bool:
+        """Whether a computation takes ten times as long as it should, and half a second more."""
+        since = self.busy_since
+        longest = max(self.pace.alone, self.pace.together * self._each)
+        return since is not None and time.monotonic() - since > 0.5 + 10 * longest
+
+    def _queued(self, input: Any, asked: Asked) -> Waiting | None:
+        with self._is_new:
+            if self._thread is None or not self._is_open:
+                return None
+            waiting = Waiting(input, asked, self._loop.create_future())
+            self._waiting.append(waiting)
+            self._is_new.notify()
+        return waiting
+
+    def close(self) -> None:
+        """Compute what waits, then end the thread; whoever comes later computes where it is."""
+        with self._is_new:
+            self._is_open = False
+            self._is_new.notify()
+
+    def _work(self) -> None:
+        while (taken := self._take()) is not None:
+            if taken:
+                started = self.busy_since = time.monotonic()
+                found = self._rows([one.input for one in taken])
+                took = (time.monotonic() - started) / len(taken)
+                self.busy_since = None
+                self._each = REMEMBERED * self._each + (1 - REMEMBERED) * took
+                self._loop.call_soon_threadsafe(_deliver, taken, found)
+
+    def _take(self) -> list[Waiting] | None:
+        """What is computed next; nobody computes what is late or what nobody waits for."""
+        with self._is_new:
+            while self._is_open and not self._waiting:
+                self._is_new.wait()
+            if not self._waiting:
+                return None
+            taken: list[Waiting] = []
+            now = time.monotonic()
+            while self._waiting and len(taken) < self.pace.together:
+                one = self._waiting.popleft()
+                if one.asked.is_gone:
+                    continue
+                if now > one.asked.ends:
+                    answers: list[Answer] = [late()]
+                    self._loop.call_soon_threadsafe(_deliver, [one], answers)
+                else:
+                    taken.append(one)
+            return taken
+
+    def _rows(self, inputs: list[Any]) -> list[Answer]:
+        """An answer for each; where they fail together each is asked alone, so that one harms no other."""
+        self.computed += len(inputs)
+        try:
+            batch = np.stack(inputs) if isinstance(self.predictor.recipe, ImageRecipe) else inputs
+            return list(self.predictor.probabilities(batch))
+        except Exception as error:
+            if len(inputs) > 1:
+                return [self._rows([one])[0] for one in inputs]
+            log.warn(f"the model could not answer: {error}")
+            return [Refusal(500, "failed", "the model could not answer")]
+
+
+def late() -> Refusal:
+    return Refusal(503, "late", "the answer would have come too late", retry_after=1)
+
+
+def _deliver(waiting: list[Waiting], answers: list[Answer]) -> None:
+    for one, answer in zip(waiting, answers, strict=True):
+        if not one.future.done():
+            one.future.set_result(answer)

@@ -1,0 +1,64 @@
+"""What the service counts, for Prometheus. Workers write into files of one folder, which any of them sums up."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client reads it when it is imported
+SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
+SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
+
+
+class Metrics:
+    """The counters of one worker."""
+
+    def __init__(self) -> None:
+        from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+        own = CollectorRegistry()
+        self._own = own
+        self.requests = Counter("danlu_requests", "Requests by route and status.", ["route", "status"], registry=own)
+        self.seconds = Histogram(
+            "danlu_request_seconds", "From the header to the answer.", ["route"], buckets=SECONDS, registry=own
+        )
+        self.answers = Counter("danlu_answers", "Answers by model and class.", ["model", "label"], registry=own)
+        self.confidence = Histogram(
+            "danlu_confidence", "Probability of the answer.", ["model"], buckets=SHARES, registry=own
+        )
+        self.together = Histogram(
+            "danlu_batch_size", "Inputs computed at a time.", buckets=(1, 2, 4, 8, 16, 32), registry=own
+        )
+        self.waiting = Gauge(
+            "danlu_waiting", "Requests without an answer yet.", registry=own, multiprocess_mode="livesum"
+        )
+        self.lost = Counter("danlu_journal_lost", "Journal rows that could not be written.", registry=own)
+        self.shadow = Counter("danlu_shadow", "Inputs for the shadow by outcome.", ["outcome"], registry=own)
+        self.reloads = Counter("danlu_reloads", "Bundles replaced while serving.", ["outcome"], registry=own)
+
+    def request(self, route: str, status: int, seconds: float) -> None:
+        self.requests.labels(route, str(status)).inc()
+        self.seconds.labels(route).observe(seconds)
+
+    def answered(self, model: str, label: str, confidence: float) -> None:
+        self.answers.labels(model, label).inc()
+        self.confidence.labels(model).observe(confidence)
+
+    def page(self) -> bytes:
+        """The numbers of all workers in the text format of Prometheus."""
+        from prometheus_client import CollectorRegistry, generate_latest
+        from prometheus_client.multiprocess import MultiProcessCollector
+
+        if FOLDER not in os.environ:
+            return generate_latest(self._own)
+        whole = CollectorRegistry()
+        MultiProcessCollector(whole)
+        return generate_latest(whole)
+
+
+def forget(folder: Path, processes: Sequence[int]) -> None:
+    """What was now and here of workers that are gone; their counts stay."""
+    for process in processes:
+        for path in folder.glob(f"gauge_live*_{process}.db"):
+            path.unlink(missing_ok=True)

@@ -1,0 +1,121 @@
+"""One process that answers: `python -m danlu.serving.worker PIPE`, started by the supervisor.
+
+It reads its orders from standard input, beats on the pipe while it is well, reloads at SIGHUP and drains at SIGTERM.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+import uvloop
+
+from danlu.base import log
+from danlu.base.errors import DanluError
+from danlu.base.journal import JournalWriter
+from danlu.serving.app import Front, build_app
+from danlu.serving.deployment import Deployment, load_arm
+from danlu.serving.lane import Limits
+from danlu.serving.listener import Listener
+from danlu.serving.metrics import Metrics
+from danlu.serving.protocol import KEEP_ALIVE_SECONDS, PatientProtocol
+from danlu.serving.service import Service
+
+BEATS_A_SECOND = 4
+SHORT = 0.02
+
+
+async def serve(orders: dict[str, Any], pipe: int) -> None:
+    """Answer until SIGTERM. Raises `DanluError` where a bundle cannot be served."""
+    service = await _service(orders)
+    server = _server(service, orders)
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    reloading: set[asyncio.Task[bool]] = set()
+
+    def reload() -> None:
+        task = loop.create_task(service.reload())
+        reloading.add(task)
+        task.add_done_callback(reloading.discard)
+
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, reload)
+    connections = server.server_state.connections
+    listener = Listener(
+        socket.socket(fileno=orders["socket"]),
+        lambda: PatientProtocol(server.config, server.server_state, {}, loop),
+        lambda: len(connections) >= orders["most_connections"],
+    )
+    living = loop.create_task(_live(service, server, pipe, reload))
+    await stop.wait()
+    service.is_draining = True
+    await asyncio.sleep(orders["drain_delay"])
+    listener.close()
+    await listener.wait_closed()
+    for connection in list(connections):
+        connection.shutdown()
+    ends = loop.time() + orders["drain_seconds"]
+    while connections and loop.time() < ends:
+        await asyncio.sleep(SHORT)
+    living.cancel()
+    service.close()
+
+
+async def _service(orders: dict[str, Any]) -> Service:
+    limits = Limits(threads=orders["threads"], deadline=orders["deadline"])
+    arms = [await load_arm(Path(place), share, limits) for place, share in orders["bundles"]]
+    shadow = await load_arm(Path(orders["shadow"]), 0.0, limits) if orders["shadow"] else None
+    journal = JournalWriter(Path(orders["journal"])) if orders["journal"] else None
+    return Service(Deployment(arms, limits, shadow), Metrics(), journal)
+
+
+def _server(service: Service, orders: dict[str, Any]) -> uvicorn.Server:
+    """uvicorn's protocol and its state, without its listening and its signals."""
+    front = Front(build_app(service), service, orders["key"], orders["deadline"])
+    config = uvicorn.Config(
+        front,
+        http=PatientProtocol,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+    )
+    config.load()
+    return uvicorn.Server(config)
+
+
+async def _live(service: Service, server: uvicorn.Server, pipe: int, reload: Callable[[], None]) -> None:
+    """Beat, keep the date, and look whether a bundle was replaced."""
+    marks = service.deployment.marks()
+    for number in itertools.count():
+        if service.status != "stuck":
+            os.write(pipe, b".")
+        if number % BEATS_A_SECOND == 0:
+            await server.on_tick(0)
+            if (now := service.deployment.marks()) != marks:
+                marks = now
+                reload()
+        await asyncio.sleep(1 / BEATS_A_SECOND)
+
+
+def main() -> int:
+    orders = json.loads(sys.stdin.buffer.read())
+    try:
+        uvloop.run(serve(orders, int(sys.argv[1])))
+    except DanluError as error:
+        log.error(error)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,90 @@
+"""The journal: bounded, torn at most at its end, and never in the way."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from danlu.base import journal
+from danlu.base.journal import Journal, JournalWriter, journal_files
+
+
+def written(folder: Path, count: int, **options: int) -> JournalWriter:
+    writer = JournalWriter(folder, **options)
+    for number in range(count):
+        writer.add({"number": number, "class": "好" * 20})
+    writer.close()
+    return writer
+
+
+def test_rows_are_read_as_they_were_written(tmp_path: Path) -> None:
+    writer = written(tmp_path, 1000)
+    found = Journal(tmp_path)
+    assert [row["number"] for row in found.rows()] == list(range(1000))
+    assert (writer.lost, found.torn) == (0, 0)
+
+
+def test_several_writers_share_a_folder(tmp_path: Path) -> None:
+    for _ in range(3):
+        written(tmp_path, 10)
+        time.sleep(0.002)
+    assert len(list(Journal(tmp_path).rows())) == 30
+
+
+def test_torn_last_line_is_passed_over_and_counted(tmp_path: Path) -> None:
+    written(tmp_path, 10)
+    (path,) = journal_files(tmp_path)
+    whole = path.read_bytes()
+    lines = whole.count(b"\n")
+    for cut in range(len(whole) - 60, len(whole)):
+        path.write_bytes(whole[:cut])
+        found = Journal(tmp_path)
+        rows = list(found.rows())
+        assert len(rows) == whole[:cut].count(b"\n") >= lines - 1
+        assert found.torn == (not whole[:cut].endswith(b"\n"))
+
+
+def test_files_are_bounded_and_the_oldest_go(tmp_path: Path) -> None:
+    written(tmp_path, 20_000, most_bytes=400_000, file_bytes=100_000)
+    sizes = [path.stat().st_size for path in journal_files(tmp_path)]
+    assert sum(sizes) <= 400_000 and max(sizes) <= 101_000
+    rows = [row["number"] for row in Journal(tmp_path).rows()]
+    assert rows == list(range(rows[0], 20_000)) and rows[0] > 0
+
+
+def test_rows_that_do_not_fit_the_queue_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "MOST_QUEUED", 10)
+    monkeypatch.setattr(journal, "SECONDS", 30)
+    writer = written(tmp_path, 25)
+    assert writer.lost == 15
+    assert len(list(Journal(tmp_path).rows())) == 10
+
+
+def test_full_disk_loses_rows_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, is_full = os.write, True
+
+    def write(file: int, data: bytes) -> int:
+        if is_full:
+            raise OSError(28, "No space left on device")
+        return real(file, data)
+
+    monkeypatch.setattr(journal.os, "write", write)
+    writer = JournalWriter(tmp_path)
+    writer.add({"number": 0})
+    ends = time.monotonic() + 5
+    while not writer.lost and time.monotonic() < ends:
+        time.sleep(0.01)
+    is_full = False
+    writer.add({"number": 1})
+    writer.close()
+    assert (writer.lost, writer.problem) == (1, "No space left on device")
+    assert [row["number"] for row in Journal(tmp_path).rows()] == [1]
+
+
+def test_what_is_no_journal_file_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "notes.jsonl").write_text("{}\n", encoding="utf-8")
+    assert list(Journal(tmp_path).rows()) == []
+    assert list(Journal(tmp_path / "nowhere").rows()) == []

@@ -1,0 +1,89 @@
+"""`danlu.Client`: answers, and what it does where none comes."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from server import Server
+from test_answers import picture
+
+import danlu
+
+
+def test_client_asks_by_path_bytes_pixels_and_text(
+    server: Server, text_server: Server, images: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "a.png").write_bytes(picture())
+    pixels = np.zeros((16, 16, 3), np.uint8)
+    with danlu.Client(f"http://{server.host}:{server.port}") as client:
+        for item in (tmp_path / "a.png", str(tmp_path / "a.png"), picture()):
+            assert client.predict(item)["class"] == "红"
+        expected = danlu.load(images).predict([pixels])[0].label
+        assert client.predict(pixels.tolist())["class"] == expected
+        with pytest.raises(danlu.DataError, match="cannot read the input"):
+            client.predict(b"no image")
+        with pytest.raises(danlu.DataError, match=r"none\.png` cannot be read"):
+            client.predict(Path("none.png"))
+    with danlu.Client(f"http://{text_server.host}:{text_server.port}/") as client:
+        assert client.predict("很好吃，满意")["class"] in ("0", "1")
+
+
+def test_address_that_is_none_is_refused() -> None:
+    with pytest.raises(danlu.ConfigError, match="is not an address of a service"):
+        danlu.Client("localhost:8000")
+
+
+def test_service_that_is_not_there_is_told_after_the_retries() -> None:
+    client = danlu.Client("http://127.0.0.1:9", retries=1)
+    with pytest.raises(danlu.MachineError, match="cannot be asked"):
+        client.predict(b"x")
+
+
+class Busy(http.server.BaseHTTPRequestHandler):
+    """Busy twice, then an answer."""
+
+    asked: list[float] = []
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.asked.append(time.monotonic())
+        is_busy = len(self.asked) < 3
+        body = json.dumps({"error": {"message": "busy"}} if is_busy else {"class": "a"}).encode()
+        self.send_response(503 if is_busy else 200)
+        self.send_header("Retry-After", "1")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        return None
+
+
+@pytest.fixture
+def busy() -> Iterator[str]:
+    Busy.asked.clear()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Busy) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_busy_service_is_asked_again_after_what_it_says(busy: str) -> None:
+    with danlu.Client(busy) as client:
+        assert client.predict(b"x") == {"class": "a"}
+    pauses = np.diff(Busy.asked)
+    assert len(pauses) == 2 and min(pauses) >= 1.0
+
+
+def test_retries_end(busy: str) -> None:
+    with danlu.Client(busy, retries=1) as client, pytest.raises(danlu.MachineError, match="gave no answer: busy"):
+        client.predict(b"x")

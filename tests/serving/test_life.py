@@ -1,0 +1,216 @@
+"""How a service starts, stops, survives its workers and takes new bundles."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from server import Server
+from test_answers import picture
+
+import danlu
+from danlu.base.journal import Journal
+from danlu.serving.serve import ServeSettings, serve
+
+KEY = "a-key-of-some-length"
+
+
+def keep_asking(server: Server, found: list[object], stop: threading.Event) -> None:
+    """One client on a kept connection, until nothing listens any more; anything but an answer is noted."""
+    with closing(server.connect()) as connection:
+        while not stop.is_set():
+            if connection.sock is None:
+                try:
+                    connection.connect()
+                except ConnectionRefusedError:
+                    return
+            try:
+                connection.request("POST", "/predict", picture(), {"Content-Type": "image/png"})
+                response = connection.getresponse()
+                response.read()
+                found.append(response.status)
+            except (OSError, http.client.HTTPException) as error:
+                found.append(repr(error))
+                return
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_no_request_is_lost_while_the_service_stops(images: Path, tmp_path: Path, workers: int) -> None:
+    found: list[object] = []
+    stop = threading.Event()
+    with Server([images], tmp_path, "--workers", workers) as server:
+        clients = [threading.Thread(target=keep_asking, args=(server, found, stop)) for _ in range(8)]
+        for client in clients:
+            client.start()
+        time.sleep(0.5)
+        started = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(0.15)
+        ready = server.ask("GET", "/readyz")[0]
+        code = server.process.wait(40)
+        took = time.monotonic() - started
+        stop.set()
+        for client in clients:
+            client.join()
+    assert (code, ready, set(found)) == (0, 503, {200})
+    assert len(found) > 50 and took < 32
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["dead", "hanging"])
+def test_worker_that_is_gone_is_replaced(images: Path, tmp_path: Path, number: signal.Signals) -> None:
+    with Server([images], tmp_path, "--workers", 1) as server:
+        (before,) = server.workers
+        assert server.post(picture())[0] == 200
+        os.kill(before, number)
+        started = time.monotonic()
+        assert server.post(picture())[0] == 200  # waits in the socket of the supervisor for the next worker
+        assert time.monotonic() - started < 6
+        (after,) = server.workers
+        assert after != before
+        assert "another takes its place" in server.log
+
+
+def test_request_of_a_hanging_worker_ends_within_two_seconds(images: Path, tmp_path: Path) -> None:
+    with Server([images], tmp_path, "--workers", 1) as server, closing(server.connect()) as connection:
+        connection.request("GET", "/livez")
+        connection.getresponse().read()
+        os.kill(server.workers[0], signal.SIGSTOP)
+        started = time.monotonic()
+        with pytest.raises((http.client.HTTPException, OSError)):
+            connection.request("GET", "/livez")
+            connection.getresponse()
+        assert time.monotonic() - started < 2
+
+
+def test_every_route_but_life_and_readiness_needs_the_key(images: Path, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text(KEY + "\n", encoding="utf-8")
+    with Server([images], tmp_path, "--api-key-file", "key", "--workers", 1) as server:
+        routes = [
+            (method.upper(), path)
+            for path, told in server.ask("GET", "/openapi.json", X_API_Key=KEY)[1]["paths"].items()
+            for method in told
+        ]
+        routes += [("GET", "/"), ("GET", "/docs"), ("GET", "/openapi.json"), ("GET", "/page/page.js"), ("GET", "/no")]
+        assert ("POST", "/predict") in routes and ("GET", "/metrics") in routes
+        for method, path in routes:
+            status = server.ask(method, path, b"{}" if method == "POST" else None)[0]
+            assert (status == 200) if path in ("/livez", "/readyz") else (status == 401), path
+        assert server.post(picture(), X_API_Key=KEY)[0] == 200
+        assert server.post(picture(), Authorization=f"Bearer {KEY}")[0] == 200
+        assert server.post(picture(), X_API_Key=KEY[:-1])[0] == 401
+        assert server.ask("GET", "/", Authorization="Basic " + "dTphLWtleS1vZi1zb21lLWxlbmd0aA==")[0] == 200
+        assert "Basic" in server.ask("GET", "/")[2]["www-authenticate"]
+        assert KEY not in server.log
+        assert KEY not in Path(f"/proc/{server.workers[0]}/cmdline").read_text(encoding="utf-8")
+
+
+def test_bundle_is_replaced_while_it_serves_and_a_bad_one_is_not(images: Path, home: Path, tmp_path: Path) -> None:
+    place = shutil.copytree(images, tmp_path / "bundle")
+    with Server([place], tmp_path, "--workers", 1) as server:
+        first = server.post(picture())[1]["model"]
+        mark = (place / "bundle.json").read_bytes()
+        (place / "new.json").write_bytes(mark[:-9])
+        os.replace(place / "new.json", place / "bundle.json")
+        wait_for(lambda: "goes on" in server.log)
+        assert server.post(picture())[1]["model"] == first
+        run = danlu.train(home / "images", {"training.epochs": 1, "training.threads": 1, "data.image_size": 16})
+        shutil.copytree(danlu.export(run), tmp_path / "fresh")
+        os.rename(place, tmp_path / "old")
+        os.rename(tmp_path / "fresh", place)
+        wait_for(lambda: server.post(picture())[1]["model"] != first)
+        assert "replaces" in server.log
+        assert 'outcome="refused"} 1.0' in server.ask("GET", "/metrics")[1]
+
+
+def wait_for(is_so: object, seconds: float = 10.0) -> None:
+    ends = time.monotonic() + seconds
+    while not is_so():  # type: ignore[operator]
+        assert time.monotonic() < ends
+        time.sleep(0.1)
+
+
+def test_two_bundles_share_their_users(images: Path, home: Path, tmp_path: Path) -> None:
+    run = danlu.train(home / "images", {"training.epochs": 1, "training.threads": 1, "data.image_size": 16}, name="b")
+    other = danlu.export(run)
+    with Server([images, other.resolve()], tmp_path, "--split", "50/50", "--workers", 2) as server:
+        first = {str(user): server.post(picture(), X_Sticky_Key=str(user))[1]["model"] for user in range(20)}
+        again = {str(user): server.post(picture(), X_Sticky_Key=str(user))[1]["model"] for user in range(20)}
+        assert first == again
+        assert len(set(first.values())) == 2
+
+
+def test_shadow_sees_what_is_asked_and_answers_nobody(images: Path, home: Path, tmp_path: Path) -> None:
+    run = danlu.train(home / "images", {"training.epochs": 1, "training.threads": 1, "data.image_size": 16}, name="b")
+    other = danlu.export(run).resolve()
+    with Server([images], tmp_path, "--shadow", other, "--workers", 1) as server:
+        told = server.ask("GET", "/model/info")[1]
+        answers = [server.post(picture())[1] for _ in range(5)]
+    rows = list(Journal(tmp_path / "journal").rows())
+    shadowed = [row for row in rows if row.get("shadow")]
+    assert {answer["model"] for answer in answers} == {f"images@{told['models'][0]['version']}"}
+    assert {row["model"] for row in shadowed} == {f"b@{told['shadow']['version']}"}
+    assert sorted(row["id"] for row in shadowed) == sorted(answer["id"] for answer in answers)
+    assert len(rows) == 10
+
+
+def test_slow_and_oversized_headers_end(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_connection((server.host, server.port), 5) as connection:
+        connection.sendall(b"GET /livez HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 40_000)
+        assert connection.recv(100).startswith(b"HTTP/1.1 400")
+    with socket.create_connection((server.host, server.port), 20) as connection:
+        connection.sendall(b"GET /livez HTTP/1.1\r\nHost:")
+        started = time.monotonic()
+        assert connection.recv(100) == b""
+        assert 8 < time.monotonic() - started < 13
+
+
+# What `serve` refuses before it listens
+
+
+def test_address_that_others_reach_needs_a_key(images: Path) -> None:
+    with pytest.raises(danlu.ConfigError, match=r"`0\.0\.0\.0` can be reached by others"):
+        serve([images], ServeSettings(host="0.0.0.0"))
+
+
+@pytest.mark.parametrize(("split", "told"), [((90.0,), "1 shares for 2"), ((1.0, 0.0), "share above 0")])
+def test_shares_are_one_for_each_bundle(images: Path, split: tuple[float, ...], told: str) -> None:
+    with pytest.raises(danlu.ConfigError, match=told):
+        serve([images, images], ServeSettings(split=split))
+
+
+def test_bundles_of_other_classes_do_not_serve_together(images: Path, texts: Path) -> None:
+    with pytest.raises(danlu.ModelError, match="has other classes, or reads something else"):
+        serve([images, texts])
+
+
+@pytest.mark.parametrize("key", ["short", "ключ-ключ-ключ", "a" * 300])
+def test_key_that_is_none_is_refused(images: Path, tmp_path: Path, key: str) -> None:
+    (tmp_path / "key").write_text(key, encoding="utf-8")
+    with pytest.raises(danlu.ConfigError, match="an API key has 8 to 256"):
+        serve([images], ServeSettings(api_key_file=tmp_path / "key"))
+
+
+def test_port_in_use_and_damaged_bundle_are_told(images: Path, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        told = started(images, "--port", taken.getsockname()[1], folder=tmp_path)
+    assert told.returncode == 5 and "cannot be listened on" in told.stderr
+    place = shutil.copytree(images, tmp_path / "bundle")
+    (place / "model.onnx").write_bytes(b"x")
+    told = started(place, "--port", 0, folder=tmp_path)
+    assert told.returncode == 4 and told.stderr.count("is not what the bundle was made with") >= 1
+    assert "Traceback" not in told.stderr
+
+
+def started(*words: object, folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "danlu", "serve", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=60)
