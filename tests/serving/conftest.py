@@ -6,28 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from bundles import made
 from server import Server
-
-import danlu
-from pictures import write_pictures, write_reviews
-
-QUICK = {"training.epochs": 3, "training.threads": 1}
 
 
 @pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("serving")
-
-
-def made(home: Path, name: str, **settings: object) -> Path:
-    data = home / name
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DANLU_RUNS", str(home / "runs"))
-        patch.setenv("DANLU_CACHE", str(home / "cache"))
-        patch.setattr("danlu.exporting.engines.SECONDS", 0.002)
-        patch.setattr("danlu.exporting.engines.ROUNDS", 1)
-        place = write_reviews(data.with_suffix(".csv"), 90) if name.startswith("texts") else write_pictures(data)
-        return danlu.export(danlu.train(place, {**QUICK, **settings}, name=name)).resolve()
 
 
 @pytest.fixture(scope="session")

@@ -6,9 +6,9 @@ const make = (name, text, parent) => {
   return node;
 };
 
-function example(path, type) {
-  const url = new URL(path.slice(1), new URL(".", location.href)).href;
-  if (type === "multipart/form-data") return `curl -F file=@a.jpg ${url}`;
+function example(path, type, body) {
+  const url = decodeURI(new URL(path.slice(1), new URL(".", location.href)).href);
+  if (type === "multipart/form-data") return `curl -F ${Object.keys(body.schema.properties)[0]}=@a.jpg ${url}`;
   if (type === "application/json") return `curl --json '{…}' ${url}`;
   return type ? `curl --data-binary @FILE -H 'Content-Type: ${type}' ${url}` : `curl ${url}`;
 }
@@ -23,7 +23,7 @@ fetch("openapi.json").then((response) => response.json()).then((found) => {
       make("p", told.summary || "", section);
       const bodies = Object.entries(told.requestBody ? told.requestBody.content : { "": null });
       for (const [type, body] of bodies) {
-        make("code", example(path, type), make("p", "", section));
+        make("code", example(path, type, body), make("p", "", section));
         if (type === "application/json") make("pre", JSON.stringify(body.schema, null, 1), section);
       }
       const list = make("ul", "", section);

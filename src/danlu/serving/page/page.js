@@ -152,7 +152,7 @@ function clear() {
 
 function line(from, to) {
   pen.strokeStyle = at("dark").checked ? "#000" : "#fff";
-  pen.lineWidth = 20;
+  pen.lineWidth = Math.max(20, 1.7 * canvas.height / info.input_shape[1]); // what is left of it in the model's pixels
   pen.lineCap = pen.lineJoin = "round";
   pen.beginPath();
   pen.moveTo(from.x, from.y);

@@ -1,0 +1,200 @@
+"""Requests a second of `danlu serve`, 28 × 28 pixels and an MLP, beside the tutorial's handler and the barest one.
+
+Targets: with everything on (journal, counters, limits) at least 3 times the tutorial's handler with pixels in JSON, and
+5 times with the bytes of an image; at least 0.8 of what one core could do if HTTP, decoding and the model, each
+measured alone, followed each other without a gap. Load: wrk on loopback, 16 connections. Server and wrk have a core
+each; then danlu again with a worker on every core, beside wrk.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import report
+from PIL import Image
+from startup import danlu_command
+
+import danlu
+from danlu.base.machine import available_cores
+
+CONNECTIONS = 16
+SECONDS, WARM_UP = 5, 1
+TUTORIAL_TARGET, RAW_TARGET, SHARE_TARGET = 3.0, 5.0, 0.8
+SERVER_CORE, LOAD_CORE = "0", "1"
+TUTORIAL = "tutorial: FastAPI, PyTorch"
+JSON, PNG = "application/json", "image/png"
+
+
+def main() -> None:
+    parser = report.parser(__doc__, rounds=3)
+    arguments = parser.parse_args()
+    if shutil.which("wrk") is None or available_cores() < 2:
+        sys.exit("this benchmark needs wrk and two cores")
+    seconds = 1 if arguments.quick else SECONDS
+    facts = report.start_facts(arguments)
+    with tempfile.TemporaryDirectory(prefix="danlu-bench-") as name:
+        folder = Path(name)
+        os.environ["DANLU_RUNS"] = str(folder / "runs")
+        run = danlu.train("digits", {"model.name": "mlp", "data.image_size": 28, "training.epochs": 3})
+        bundle = danlu.export(run).resolve()
+        pixels = np.random.default_rng(0).integers(0, 256, (28, 28), dtype=np.uint8)
+        raw = png(pixels)
+        in_json = json.dumps({"pixels": pixels.tolist()}).encode()
+        peers = report.HERE / "peers"
+        serve = [danlu_command(), "serve", bundle, "--journal", folder / "journal"]
+        ways: dict[str, tuple[list[Any], bytes, str]] = {
+            TUTORIAL: ([sys.executable, peers / "serve_tutorial.py", run.folder.resolve()], in_json, JSON),
+            "bare: Starlette, onnxruntime": ([sys.executable, peers / "serve_bare.py", bundle], in_json, JSON),
+            "danlu, pixels": ([*serve, "--workers", 1, "--port"], in_json, JSON),
+            "danlu, PNG": ([*serve, "--workers", 1, "--port"], raw, PNG),
+            "danlu, pixels, all cores": ([*serve, "--port"], in_json, JSON),
+            "danlu, PNG, all cores": ([*serve, "--port"], raw, PNG),
+        }
+        found: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
+        for round_ in range(arguments.rounds):
+            for way, (command, body, kind) in ways.items():
+                is_pinned = "all cores" not in way
+                with started(command, folder, is_pinned) as address:
+                    load(address, body, kind, WARM_UP, folder, is_pinned)
+                    found[way].append(load(address, body, kind, seconds, folder, is_pinned))
+                report.say(f"round {round_ + 1}/{arguments.rounds}   {way}   {found[way][-1]}")
+        http = [alone(serve, folder, seconds) for _ in range(arguments.rounds)]
+        costs = parts(bundle, pixels, raw)
+    tutorial = statistics.median(one["per_second"] for one in found[TUTORIAL])
+    costs["http"] = 1 / statistics.median(http)
+    report.publish(
+        arguments,
+        "serving",
+        "Requests a second of the service",
+        facts,
+        [row(way, samples, tutorial, costs) for way, samples in found.items()],
+        {"requests": found, "http": http, "costs": costs},
+        [
+            f"wrk, {CONNECTIONS} connections, {seconds} s; server and wrk on a core each, but for `all cores`",
+            "microseconds alone, on one core: " + ", ".join(f"{name} {1e6 * cost:.0f}" for name, cost in costs.items()),
+            "÷ X_max: of 1 / (HTTP + decoding + model); HTTP is a request that needs neither",
+            f"targets: {TUTORIAL_TARGET:g} times the tutorial with pixels, {RAW_TARGET:g} with PNG,"
+            f" {SHARE_TARGET:g} of X_max",
+        ],
+    )
+
+
+def png(pixels: np.ndarray) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "PNG")
+    return out.getvalue()
+
+
+@contextmanager
+def started(command: list[Any], folder: Path, is_pinned: bool) -> Iterator[str]:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    pinned = ["taskset", "-c", SERVER_CORE] if is_pinned else []
+    words = [str(word) for word in (*pinned, *command, port)]
+    process = subprocess.Popen(words, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        wait_for(address, process)
+        yield address
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
+    ends = time.monotonic() + 60
+    while time.monotonic() < ends and process.poll() is None:
+        try:
+            urllib.request.urlopen(f"{address}/none").close()
+        except urllib.error.HTTPError:
+            return
+        except OSError:
+            time.sleep(0.1)
+    raise RuntimeError(f"{address} did not start")
+
+
+def load(address: str, body: bytes, kind: str, seconds: int, folder: Path, is_pinned: bool) -> dict[str, float]:
+    (folder / "body").write_bytes(body)
+    script = folder / "post.lua"
+    script.write_text(
+        f'wrk.method = "POST"\nwrk.headers["Content-Type"] = "{kind}"\n'
+        f'local file = io.open("{folder / "body"}", "rb")\nwrk.body = file:read("*a")\n',
+        encoding="utf-8",
+    )
+    return wrk(f"{address}/predict", seconds, is_pinned, "-s", str(script))
+
+
+def wrk(url: str, seconds: int, is_pinned: bool, *more: str) -> dict[str, float]:
+    pinned = ["taskset", "-c", LOAD_CORE] if is_pinned else []
+    command = [*pinned, "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency", *more, url]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    if "Non-2xx" in told or "Socket errors" in told:
+        raise RuntimeError(told)
+    p99 = re.search(r"99%\s+([\d.]+)(us|ms|s)", told)
+    rate = re.search(r"Requests/sec:\s+([\d.]+)", told)
+    if p99 is None or rate is None:
+        raise RuntimeError(told)
+    return {"per_second": float(rate[1]), "p99_ms": float(p99[1]) * {"us": 0.001, "ms": 1, "s": 1000}[p99[2]]}
+
+
+def alone(serve: list[Any], folder: Path, seconds: int) -> float:
+    """Requests a second that need no decoding and no model."""
+    with started([*serve, "--workers", 1, "--port"], folder, True) as address:
+        return wrk(f"{address}/livez", seconds, True)["per_second"]
+
+
+def parts(bundle: Path, pixels: np.ndarray, raw: bytes) -> dict[str, float]:
+    """Seconds of decoding and of the model, each alone on one core."""
+    from danlu.base.bundle import open_bundle
+    from danlu.prediction.predictor import load_bundle
+    from danlu.serving.bodies import item_of_json
+
+    predictor = load_bundle(open_bundle(bundle), spinning=False, most_threads=1)
+    body, rows = json.dumps({"pixels": pixels.tolist()}).encode(), pixels[None, None]
+    return {
+        "pixels": fastest(lambda: predictor.read(item_of_json(body, predictor.recipe))),
+        "PNG": fastest(lambda: predictor.read(raw)),
+        "model": fastest(lambda: predictor.probabilities(rows)),
+    }
+
+
+def fastest(call: Any) -> float:
+    taken = []
+    for _ in range(2000):
+        begun = time.perf_counter()
+        call()
+        taken.append(time.perf_counter() - begun)
+    return statistics.median(taken)
+
+
+def row(way: str, samples: list[dict[str, float]], tutorial: float, costs: dict[str, float]) -> dict[str, Any]:
+    rates = [one["per_second"] for one in samples]
+    decode = costs["PNG" if "PNG" in way else "pixels"]
+    most = 1 / (costs["http"] + decode + costs["model"])
+    return {
+        "service": way,
+        "requests/s": report.spread(rates, ",.0f"),
+        "p99 ms": round(statistics.median(one["p99_ms"] for one in samples), 2),
+        "÷ tutorial": f"{statistics.median(rates) / tutorial:.2f}",
+        "÷ X_max": f"{statistics.median(rates) / most:.2f}" if way in ("danlu, pixels", "danlu, PNG") else "",
+    }
+
+
+if __name__ == "__main__":
+    main()

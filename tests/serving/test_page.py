@@ -1,0 +1,127 @@
+"""The page of a service in a real browser: images, drawings and texts, by mouse and by keyboard, in two languages."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bundles import made
+from server import Server
+from test_answers import picture
+
+from browsing import CHROMIUM, Opened, chromium, opened
+
+pytest.importorskip("playwright.sync_api")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def digits(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    bundle = made(home, "digits", **{"model.name": "mlp", "training.epochs": 10})
+    with Server([bundle], tmp_path_factory.mktemp("digits"), "--workers", 1) as found:
+        yield found
+
+
+def visit(browser: Any, server: Server, path: str = "/", **options: Any) -> Opened:
+    found = opened(browser, **options)
+    found.page.goto(f"http://{server.host}:{server.port}{path}")
+    return found
+
+
+def said(found: Opened) -> str:
+    found.page.wait_for_selector("#said:visible")
+    return str(found.page.inner_text("#said"))
+
+
+def keep(found: Opened, name: str) -> None:
+    """A screenshot for people to look at, where a folder for them is named."""
+    if folder := os.environ.get("DANLU_SCREENSHOTS"):
+        found.page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
+
+
+def check_quiet(found: Opened, server: Server) -> None:
+    assert found.complaints == []
+    home = f"http://{server.host}:{server.port}/"
+    assert [url for url in found.requests if not url.startswith((home, "data:", "blob:"))] == []
+    assert not found.is_wider_than_the_window()
+
+
+def test_image_that_is_chosen_is_answered(browser: Any, server: Server, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(picture())
+    found = visit(browser, server)
+    found.page.wait_for_selector("#images:visible")
+    found.page.set_input_files("#file", tmp_path / "a.png")
+    assert said(found) == "红"
+    assert found.page.locator("#bars li").count() == 3
+    assert found.page.locator("#preview").is_visible()
+    keep(found, "image")
+    check_quiet(found, server)
+    found.page.set_input_files("#file", {"name": "b.png", "mimeType": "image/png", "buffer": b"no image"})
+    found.page.wait_for_selector("#problem:visible")
+    assert "is not an image" in found.page.inner_text("#problem")
+
+
+def test_digit_is_drawn_with_the_mouse_and_by_the_keyboard(browser: Any, digits: Server) -> None:
+    found = visit(browser, digits)
+    found.page.wait_for_selector("#drawing:visible")
+    box = found.page.locator("#canvas").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"]
+    found.page.mouse.move(x, y + 40)
+    found.page.mouse.down()
+    found.page.mouse.move(x, y + 240, steps=12)
+    found.page.mouse.up()
+    assert said(found) == "1"
+    keep(found, "digit")
+    found.page.click("#clear")
+    found.page.focus("#canvas")
+    for _ in range(12):
+        found.page.keyboard.press("Shift+ArrowDown")
+    found.page.keyboard.press("Enter")
+    found.page.wait_for_function("document.querySelector('#facts').textContent.length > 0")
+    assert said(found) in "0123456789"
+    check_quiet(found, digits)
+
+
+def test_text_is_asked_in_chinese_on_a_phone(browser: Any, text_server: Server) -> None:
+    found = visit(browser, text_server, width=380)
+    found.page.click("[data-language=zh]")
+    assert found.page.inner_text("#ask-title") == "提问"
+    found.page.fill("#text", "味道足，非常快，很好吃")
+    found.page.keyboard.press("Control+Enter")
+    assert said(found) == "1"
+    keep(found, "text")
+    assert found.missing_glyphs() == []
+    check_quiet(found, text_server)
+
+
+def test_hostile_label_and_text_stay_text(browser: Any, home: Path, tmp_path: Path) -> None:
+    label = "<img src=x onerror=document.title='broken'>"
+    table = tmp_path / "hostile.csv"
+    rows = [f"{word * 3}{number},{name}" for number in range(30) for word, name in (("a", label), ("b", "plain"))]
+    table.write_text("text,label\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    bundle = made(home, "hostile", data=table, **{"model.name": "ngrams"})
+    with Server([bundle], tmp_path, "--workers", 1) as server:
+        found = visit(browser, server)
+        found.page.fill("#text", "<script>document.title='broken'</script> aaa")
+        found.page.click("#texts button")
+        said(found)
+        assert label in found.page.inner_text("#bars")
+        assert found.page.title() != "broken"
+        check_quiet(found, server)
+
+
+def test_routes_are_shown_offline(browser: Any, server: Server) -> None:
+    found = visit(browser, server, "/docs")
+    found.page.wait_for_selector("h2")
+    assert "POST /predict" in found.page.locator("h2").all_inner_texts()
+    keep(found, "routes")
+    check_quiet(found, server)
