@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 import danlu
 
-predictor = danlu.load(danlu.Run(sys.argv[1]))
+predictor = danlu.load(sys.argv[1])
 model = predictor.engine.model  # type: ignore[attr-defined]
 mean, std = predictor.recipe.mean[0], predictor.recipe.std[0]  # type: ignore[union-attr]
 torch.set_num_threads(1)

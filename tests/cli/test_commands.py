@@ -340,7 +340,7 @@ def test_output_is_utf8_whatever_the_locale(tmp_path: Path) -> None:
     assert "丹炉" in done.stdout.decode("utf-8")
 
 
-def test_demo_trains_evaluates_and_predicts(danlu: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_demo_trains_evaluates_predicts_and_serves(danlu: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     from danlu.training.choose import RECIPES, Recipe
 
     monkeypatch.setitem(RECIPES, "vgg_cnn", Recipe(1, (2, 2), 64, 2e-3))
@@ -351,6 +351,7 @@ def test_demo_trains_evaluates_and_predicts(danlu: Cli, monkeypatch: pytest.Monk
     assert float(accuracy) > 0.5
     assert (Path(run) / "evaluation.json").exists()
     assert err.count("  digit ") == 5
+    assert re.search(r"http://127\.0\.0\.1:\d+ answers after [\d.]+ s: truth \d, answer \d", err)
 
 
 def test_train_ends_with_a_bundle_unless_told_not_to(danlu: Cli, tmp_path: Path) -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
+from typing import Any
+
 import click
 
 from danlu.base import log
+from danlu.base.extras import missing_packages
 from danlu.base.machine import suit_process_to_training
 
 SHOWN = 5
@@ -12,7 +17,10 @@ SHOWN = 5
 
 @click.command()
 def command() -> None:
-    """The whole way on 1,797 handwritten digits that come along: train, evaluate, export, predict. Under a minute."""
+    """The whole way on 1,797 handwritten digits that come along: train, evaluate, export, predict, serve.
+
+    It takes under a minute.
+    """
     suit_process_to_training()
     from danlu.cli.evaluate import print_evaluation
     from danlu.data.split import read_manifest
@@ -36,5 +44,23 @@ def command() -> None:
     pixels = [examples.items[place[row.key]] for row in test]
     for row, answer in zip(test, load(bundle).predict(pixels), strict=True):
         log.say(f"  digit {row.key}: truth {row.label}, answer {answer.label}, confidence {answer.confidence:.2%}")
+    log.say(f"\n5. serve for a moment: `danlu serve {run}`")
+    if missing := missing_packages("serve"):
+        log.say(f'  left out: needs {", ".join(missing)} (pip install "danlu[serve]")')
+    else:
+        _serve_for_a_moment(bundle, pixels[0], test[0].label)
     click.echo(f"test accuracy {evaluation.accuracy:.4f}")
     click.echo(f"run {run}")
+
+
+def _serve_for_a_moment(bundle: Path, pixels: Any, truth: str) -> None:
+    from danlu.inputs.images import thumbnail
+    from danlu.serving.client import Client
+    from danlu.serving.moment import served
+
+    started = time.monotonic()
+    with served(bundle) as address, Client(address) as client:
+        answer = client.predict(thumbnail(pixels))
+        seconds = time.monotonic() - started
+        log.say(f"  {address} answers after {seconds:.1f} s: truth {truth}, answer {answer['class']}")
+        log.say(f"  its page, {address}/, is to draw digits on")
