@@ -63,4 +63,4 @@ def _serve_for_a_moment(bundle: Path, pixels: Any, truth: str) -> None:
         answer = client.predict(thumbnail(pixels))
         seconds = time.monotonic() - started
         log.say(f"  {address} answers after {seconds:.1f} s: truth {truth}, answer {answer['class']}")
-        log.say(f"  its page, {address}/, is to draw digits on")
+        log.say(f"  while it serves, {address}/ is a page to draw digits on")

@@ -80,7 +80,6 @@ class Lane:
     def __init__(self, predictor: Predictor, pace: Pace, limits: Limits) -> None:
         self.predictor, self.pace, self.limits = predictor, pace, limits
         self.items = self.size_bytes = 0
-        self.computed = 0
         self.busy_since: float | None = None
         self._each = pace.each
         self._waiting: deque[Waiting] = deque()
@@ -178,7 +177,6 @@ class Lane:
 
     def _rows(self, inputs: list[Any]) -> list[Answer]:
         """An answer for each; where they fail together each is asked alone, so that one harms no other."""
-        self.computed += len(inputs)
         try:
             batch = np.stack(inputs) if isinstance(self.predictor.recipe, ImageRecipe) else inputs
             return list(self.predictor.probabilities(batch))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from pathlib import Path
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client reads it when it is imported
 SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
@@ -15,7 +13,7 @@ class Metrics:
     """The counters of one worker."""
 
     def __init__(self) -> None:
-        from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+        from prometheus_client import CollectorRegistry, Counter, Histogram
 
         own = CollectorRegistry()
         self._own = own
@@ -27,13 +25,6 @@ class Metrics:
         self.confidence = Histogram(
             "danlu_confidence", "Probability of the answer.", ["model"], buckets=SHARES, registry=own
         )
-        self.together = Histogram(
-            "danlu_batch_size", "Inputs computed at a time.", buckets=(1, 2, 4, 8, 16, 32), registry=own
-        )
-        self.waiting = Gauge(
-            "danlu_waiting", "Requests without an answer yet.", registry=own, multiprocess_mode="livesum"
-        )
-        self.lost = Counter("danlu_journal_lost", "Journal rows that could not be written.", registry=own)
         self.shadow = Counter("danlu_shadow", "Inputs for the shadow by outcome.", ["outcome"], registry=own)
         self.reloads = Counter("danlu_reloads", "Bundles replaced while serving.", ["outcome"], registry=own)
 
@@ -55,10 +46,3 @@ class Metrics:
         whole = CollectorRegistry()
         MultiProcessCollector(whole)
         return generate_latest(whole)
-
-
-def forget(folder: Path, processes: Sequence[int]) -> None:
-    """What was now and here of workers that are gone; their counts stay."""
-    for process in processes:
-        for path in folder.glob(f"gauge_live*_{process}.db"):
-            path.unlink(missing_ok=True)
