@@ -75,7 +75,9 @@ HEAVY_FILES = {
     "serving/lane.py": {"numpy"},
     "serving/pace.py": {"numpy"},
     "serving/protocol.py": {"uvicorn"},
+    "serving/question.py": {"starlette"},
     "serving/service.py": {"numpy"},
+    "serving/teller.py": {"numpy"},
     "serving/tensors.py": {"numpy"},
     "serving/worker.py": {"uvicorn", "uvloop"},
 }

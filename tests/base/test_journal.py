@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from danlu.base import journal
-from danlu.base.journal import Journal, JournalWriter, journal_files
+from danlu.base.errors import ModelError
+from danlu.base.journal import Journal, JournalWriter, journal_files, keep_reference
 
 
-def written(folder: Path, count: int, **options: int) -> JournalWriter:
-    writer = JournalWriter(folder, **options)
+def written(folder: Path, count: int, **options: int) -> JournalWriter[dict[str, object]]:
+    writer = JournalWriter(folder, list, **options)
     for number in range(count):
         writer.add({"number": number, "class": "好" * 20})
     writer.close()
@@ -44,7 +46,62 @@ def test_torn_last_line_is_passed_over_and_counted(tmp_path: Path) -> None:
         found = Journal(tmp_path)
         rows = list(found.rows())
         assert len(rows) == whole[:cut].count(b"\n") >= lines - 1
-        assert found.torn == (not whole[:cut].endswith(b"\n"))
+        assert found.torn == 0
+
+
+def test_line_that_is_no_json_is_counted(tmp_path: Path) -> None:
+    written(tmp_path, 3)
+    (path,) = journal_files(tmp_path)
+    path.write_bytes(path.read_bytes().replace(b'{"number":1', b'{"numb'))
+    found = Journal(tmp_path)
+    assert [row["number"] for row in found.rows()] == [0, 2] and found.torn == 1
+
+
+def test_rows_go_on_where_they_were_left(tmp_path: Path) -> None:
+    found = Journal(tmp_path)
+    assert list(found.rows()) == []
+    written(tmp_path, 5)
+    (path,) = journal_files(tmp_path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-4])
+    assert [row["number"] for row in found.rows()] == [0, 1, 2, 3]
+    path.write_bytes(whole)
+    assert [row["number"] for row in found.rows()] == [4]
+    assert list(found.rows()) == [] and found.torn == 0
+
+
+def test_rows_of_several_writers_come_by_time(tmp_path: Path) -> None:
+    for first in (0, 1, 2):
+        writer = JournalWriter(tmp_path, list, file_bytes=100)
+        for number in range(first, 60, 3):
+            writer.add({"time": number})
+        writer.close()
+        time.sleep(0.002)
+    assert len(journal_files(tmp_path)) > 6
+    assert [row["time"] for row in Journal(tmp_path).rows()] == list(range(60))
+
+
+def test_row_that_cannot_be_made_is_lost_and_others_are_not(tmp_path: Path) -> None:
+    def rows_of(numbers: Sequence[int]) -> list[dict[str, int]]:
+        return [{"share": 1 // number} for number in numbers]
+
+    writer = JournalWriter(tmp_path, rows_of)
+    writer.add(0)
+    ends = time.monotonic() + 5
+    while not writer.lost and time.monotonic() < ends:
+        time.sleep(0.01)
+    writer.add(1)
+    writer.close()
+    assert writer.lost == 1 and list(Journal(tmp_path).rows()) == [{"share": 1}]
+
+
+def test_references_lie_beside_the_answers(tmp_path: Path) -> None:
+    keep_reference(tmp_path, "a@12", "12", {"x": 1})
+    keep_reference(tmp_path, "b@34", "34", {"x": 2})
+    assert Journal(tmp_path).references() == {"a@12": {"x": 1}, "b@34": {"x": 2}}
+    (tmp_path / "references" / "34.json").write_text("[]", encoding="utf-8")
+    with pytest.raises(ModelError, match=r"34\.json"):
+        Journal(tmp_path).references()
 
 
 def test_files_are_bounded_and_the_oldest_go(tmp_path: Path) -> None:
@@ -72,7 +129,7 @@ def test_full_disk_loses_rows_and_nothing_else(tmp_path: Path, monkeypatch: pyte
         return real(file, data)
 
     monkeypatch.setattr(journal.os, "write", write)
-    writer = JournalWriter(tmp_path)
+    writer = JournalWriter(tmp_path, list)
     writer.add({"number": 0})
     ends = time.monotonic() + 5
     while not writer.lost and time.monotonic() < ends:

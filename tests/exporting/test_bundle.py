@@ -388,9 +388,15 @@ def test_reference_statistics_are_those_of_the_validation_part(made: Path) -> No
     reference = json.loads((made / "reference.json").read_text(encoding="utf-8"))
     run = danlu.Run(made.parent)
     assert reference["examples"] == run.status()["parts"]["validation"]
-    assert sum(reference["class_shares"].values()) == pytest.approx(1)
-    assert len(reference["features"]["mean"]) == len(reference["features"]["std"]) > 0
-    assert all(0 <= value <= 1 for value in reference["confidence"])
+    assert sum(reference["counts"].values()) == reference["examples"]
+    assert list(reference["distributions"]) == [
+        "confidence",
+        "entropy",
+        "distance",
+        *(f"direction {number}" for number in range(1, 9)),
+    ]
+    assert all(0 <= value <= 1 for value in reference["distributions"]["confidence"])
+    assert np.shape(reference["features"]["directions"]) == (8, len(reference["features"]["mean"]))
 
 
 def test_errors_of_bundles_are_danlus(bundle: Path) -> None:

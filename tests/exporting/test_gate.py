@@ -280,7 +280,7 @@ def test_features_are_what_the_last_layer_reads(shipped: tuple[danlu.Run, Path])
     last = [module for module in exported.model.modules() if isinstance(module, torch.nn.Linear)][-1]
     last.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     exported(torch.from_numpy(pixels))
-    found = load_bundle(open_bundle(folder), "fp32").engine.features(pixels)  # type: ignore[attr-defined]
+    found = load_bundle(open_bundle(folder), "fp32").engine.with_features(pixels)[1]  # type: ignore[attr-defined]
     assert found == pytest.approx(seen[0].detach().numpy(), abs=1e-5)
 
 
@@ -293,7 +293,7 @@ def test_statistics_are_those_of_what_answers(
     monkeypatch.setattr(
         bundling,
         "reference_statistics",
-        lambda model, inputs: (asked.append(model.engine.name), real(model, inputs))[1],
+        lambda model, *inputs: (asked.append(model.engine.name), real(model, *inputs))[1],
     )
     danlu.export(shipped[0], "int8", out=tmp_path / "b", max_drop=0.5)
     assert asked[0].startswith("int8")
@@ -302,13 +302,14 @@ def test_statistics_are_those_of_what_answers(
 def test_statistics_are_of_the_highest_probability(shipped: tuple[danlu.Run, Path]) -> None:
     predictor = danlu.load(shipped[1])
     inputs = np.random.default_rng(0).integers(0, 255, (50, 3, 16, 16), dtype=np.uint8)
-    found, probabilities = bundling.reference_statistics(predictor, inputs), predictor.probabilities(inputs)
-    assert found["confidence"][0] == pytest.approx(probabilities.max(1).min())
-    assert found["confidence"][-1] == pytest.approx(probabilities.max())
+    found, probabilities = bundling.reference_statistics(predictor, inputs, inputs), predictor.probabilities(inputs)
+    confidence = found.distributions["confidence"]
+    assert (confidence[0], confidence[-1]) == pytest.approx((probabilities.max(1).min(), probabilities.max()), abs=1e-6)
     entropy = -(probabilities * np.log(probabilities)).sum(1)
-    assert (found["entropy"][0], found["entropy"][-1]) == pytest.approx((entropy.min(), entropy.max()))
-    named = dict(zip(predictor.classes, np.bincount(probabilities.argmax(1), minlength=3) / 50, strict=True))
-    assert found["class_shares"] == named
+    told = found.distributions["entropy"]
+    assert (told[0], told[-1]) == pytest.approx((entropy.min(), entropy.max()), abs=1e-6)
+    named = dict(zip(predictor.classes, np.bincount(probabilities.argmax(1), minlength=3), strict=True))
+    assert found.counts == named
 
 
 def test_card_tells_the_change_on_test_examples(shipped: tuple[danlu.Run, Path]) -> None:

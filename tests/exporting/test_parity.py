@@ -170,7 +170,7 @@ def test_int8_takes_its_ranges_from_validation_and_is_judged_on_others(
 
     monkeypatch.setattr(variants, "judged", spied_judged)
     danlu.export(run, "int8", max_drop=0.5)
-    assert parts == ["test+validation", "validation", "test"]
+    assert parts == ["test+validation", "validation", "train", "test"]  # train only for the statistics of the monitor
     assert seen and not any(seen)
 
 

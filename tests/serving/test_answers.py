@@ -228,4 +228,34 @@ def test_journal_has_a_line_for_each_answer_and_no_input(images: Path, tmp_path:
         ids = [server.post(picture())[1]["id"] for _ in range(7)]
     rows: list[dict[str, Any]] = list(Journal(tmp_path / "journal").rows())
     assert sorted(row["id"] for row in rows) == sorted(ids)
-    assert set(rows[0]) == {"time", "id", "model", "class", "unknown", "confidence", "entropy", "ms"}
+    fields = {"time", "id", "model", "class", "unknown", "confidence", "entropy", "ms", "features"}
+    assert set(rows[0]) == fields and len(rows[0]["features"]) == 9
+
+
+def test_answers_of_a_batch_have_ids_of_their_own(images: Path, tmp_path: Path) -> None:
+    from danlu.base.journal import Journal
+
+    with Server([images], tmp_path, "--workers", 1) as server:
+        body = {"images": [base64.b64encode(picture()).decode(), "no", base64.b64encode(picture()).decode()]}
+        _, found, _ = server.ask(
+            "POST", "/predict/batch", json.dumps(body).encode(), "application/json", X_Request_Id="mine"
+        )
+    assert [one.get("id") for one in found["answers"]] == ["mine.0", None, "mine.2"] and found["id"] == "mine"
+    assert [row["id"] for row in Journal(tmp_path / "journal").rows()] == ["mine.0", "mine.2"]
+
+
+def test_journal_tells_a_monitor_what_it_has_to_know(images: Path, tmp_path: Path) -> None:
+    """The numbers in the journal are those that the bundle's reference has, rounded in the same way."""
+    from danlu.base.bundle import open_bundle
+    from danlu.base.journal import Journal
+    from danlu.prediction.reference import Reference, numbers_of, read_reference
+
+    with Server([images], tmp_path, "--workers", 1) as server:
+        assert server.post(picture())[0] == 200
+    journal = Journal(tmp_path / "journal")
+    (row,), references = list(journal.rows()), journal.references()
+    reference = read_reference(open_bundle(images))
+    assert Reference.from_json(references[row["model"]], "journal").to_json() == reference.to_json()
+    predictor = danlu.load(images)
+    numbers = numbers_of(*predictor.with_features(np.stack([predictor.read(picture())])), reference.summary)[0]
+    assert [row["confidence"], row["entropy"], *row["features"]] == pytest.approx(numbers.tolist(), abs=2e-4)

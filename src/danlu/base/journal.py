@@ -2,40 +2,58 @@
 
 Every writer has files of its own, so several workers need no lock. Writing is never waited for: what does not fit into
 the queue, or onto the disk, is counted and left out. A crash can tear the last line of a file; reading passes it over.
+Beside the answers lie the reference statistics of each model that gave them, so that a monitor needs no bundle.
 """
 
 from __future__ import annotations
 
+import heapq
 import json
 import os
 import re
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from danlu.base.files import make_folder
+from danlu.base import log
+from danlu.base.errors import ModelError
+from danlu.base.files import make_folder, write_json
 
 FILE_BYTES = 16 * 2**20
 MOST_BYTES = 512 * 2**20
 MOST_QUEUED = 50_000
 SECONDS = 0.25
+AT_ONCE = 1000
+REFERENCES = "references"
+T = TypeVar("T")
 _NAME = re.compile(r"answers-(\d{13})-(\d+)-(\d{6})\.jsonl")  # milliseconds since 1970, process, number
 
 
-class JournalWriter:
-    """Writes rows from a thread. `lost` counts rows that could not be written; `problem` is the last reason.
+class JournalWriter(Generic[T]):
+    """Writes rows from a thread. `rows_of` makes them there of what is added, up to 1,000 at a time. `lost` counts what
+    could not be written; `problem` is the last reason.
 
     `most_bytes` bounds all files of the folder together: the oldest go first.
     """
 
-    def __init__(self, folder: Path, *, most_bytes: int = MOST_BYTES, file_bytes: int = FILE_BYTES) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        rows_of: Callable[[Sequence[T]], Iterable[Mapping[str, Any]]],
+        *,
+        most_bytes: int = MOST_BYTES,
+        file_bytes: int = FILE_BYTES,
+    ) -> None:
         self.folder, self.lost, self.problem = folder, 0, ""
+        self._rows_of = rows_of
         self._most_bytes, self._file_bytes = most_bytes, min(file_bytes, most_bytes // 2)
-        self._rows: deque[Mapping[str, Any]] = deque()
+        self._added: deque[T] = deque()
         self._started, self._number = time.time_ns() // 1_000_000, 0
         self._file: int | None = None
         self._written = 0
@@ -44,10 +62,10 @@ class JournalWriter:
         self._thread = threading.Thread(target=self._work, name="danlu-journal", daemon=True)
         self._thread.start()
 
-    def add(self, row: Mapping[str, Any]) -> None:
-        """Queue a row; at most 50,000 wait."""
-        if len(self._rows) < MOST_QUEUED:
-            self._rows.append(row)
+    def add(self, item: T) -> None:
+        """Queue what makes a row; at most 50,000 wait."""
+        if len(self._added) < MOST_QUEUED:
+            self._added.append(item)
         else:
             self.lost += 1
 
@@ -63,18 +81,36 @@ class JournalWriter:
         self._end_file()
 
     def _flush(self) -> None:
-        while self._rows:
-            lines: list[bytes] = []
-            room = self._file_bytes - self._written
-            while self._rows and room > 0:
-                lines.append((json.dumps(self._rows.popleft(), separators=(",", ":")) + "\n").encode())
-                room -= len(lines[-1])
+        while self._added:
+            taken = [self._added.popleft() for _ in range(min(AT_ONCE, len(self._added)))]
             try:
-                self._write(b"".join(lines))
+                lines = [(json.dumps(row, separators=(",", ":")) + "\n").encode() for row in self._rows_of(taken)]
+            except Exception as error:  # a mistake of ours must not end the thread, nor the service
+                log.failure("journal", error)
+                self._lose(len(taken), str(error))
+                continue
+            self._write_lines(lines)
+
+    def _write_lines(self, lines: Sequence[bytes]) -> None:
+        """Into as many files as they need."""
+        start = 0
+        while start < len(lines):
+            room, end = self._file_bytes - self._written, start
+            while end < len(lines) and room > 0:
+                room -= len(lines[end])
+                end += 1
+            try:
+                self._write(b"".join(lines[start:end]))
             except OSError as error:
-                self.lost += len(lines)
-                self.problem = error.strerror or str(error)
+                self._lose(end - start, error.strerror or str(error))
                 self._end_file()
+            start = end
+
+    def _lose(self, count: int, problem: str) -> None:
+        if problem != self.problem:
+            log.warn(f"answers are missing in the journal: {problem}")
+        self.lost += count
+        self.problem = problem
 
     def _write(self, data: bytes) -> None:
         if self._file is None:
@@ -106,24 +142,48 @@ class JournalWriter:
 
 @dataclass
 class Journal:
-    """What was answered, oldest file first. `torn` counts the lines that could not be read so far."""
+    """What was answered. `torn` counts the lines so far that could not be read; a last one may still come whole."""
 
     folder: Path
     torn: int = 0
+    _read: dict[str, int] = field(default_factory=dict)  # bytes of each file that were read
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        for path in journal_files(self.folder):
+        """Those that were not read before, in the order of their `time`, as far as each writer keeps it."""
+        files = sorted(journal_files(self.folder), key=_writer_of)
+        writers = [list(group) for _, group in groupby(files, key=_writer_of)]
+        yield from heapq.merge(*(self._rows_of(own) for own in writers), key=_time_of)
+
+    def references(self) -> dict[str, Any]:
+        """Model → its reference statistics, as the service left them. Raises `ModelError` for a damaged file."""
+        found = {}
+        for path in sorted((self.folder / REFERENCES).glob("*.json")):
             try:
-                data = path.read_bytes()
-            except FileNotFoundError:  # rotated away meanwhile
-                continue
-            for line in data.split(b"\n")[:-1]:
-                row = _row(line)
-                if row is None:
-                    self.torn += 1
-                else:
-                    yield row
-            self.torn += not data.endswith(b"\n") and bool(data)
+                content = json.loads(path.read_text(encoding="utf-8"))
+                found[str(content["model"])] = content["reference"]
+            except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+                raise ModelError(f"`{path}` does not hold reference statistics: {error}") from error
+        return found
+
+    def _rows_of(self, files: Sequence[Path]) -> Iterator[dict[str, Any]]:
+        for path in files:
+            with suppress(FileNotFoundError), open(path, "rb") as file:  # it may be rotated away meanwhile
+                file.seek(self._read.get(path.name, 0))
+                for line in file:
+                    if not line.endswith(b"\n"):
+                        break
+                    self._read[path.name] = self._read.get(path.name, 0) + len(line)
+                    row = _row(line)
+                    if row is None:
+                        self.torn += 1
+                    else:
+                        yield row
+
+
+def keep_reference(folder: Path, model: str, version: str, reference: Mapping[str, Any]) -> None:
+    """Lay the reference statistics of a model beside its answers. `version`: of its bundle, in hexadecimal digits."""
+    make_folder(folder / REFERENCES)
+    write_json(folder / REFERENCES / f"{version}.json", {"format": 1, "model": model, "reference": reference})
 
 
 def journal_files(folder: Path) -> list[Path]:
@@ -138,6 +198,17 @@ def _row(line: bytes) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return row if isinstance(row, dict) else None
+
+
+def _time_of(row: Mapping[str, Any]) -> float:
+    time = row.get("time")
+    return float(time) if isinstance(time, (int, float)) else 0.0
+
+
+def _writer_of(path: Path) -> tuple[str, str]:
+    """When it started, and its process; the files of one sort by their number."""
+    started, process, _ = path.stem.removeprefix("answers-").split("-")
+    return started, process
 
 
 def _size(path: Path) -> int:

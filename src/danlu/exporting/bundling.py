@@ -23,6 +23,7 @@ from danlu.exporting.variants import Candidate, accuracy_of, batch_of, candidate
 from danlu.prediction.predictor import load, load_bundle
 
 MOST_TEST = 10_000
+MOST_DIRECTIONS = 2_048
 CLEARLY_FASTER = 1.1
 FILE = {"fp32": "model.onnx", "int8": "model.int8.onnx", "dynamic-int8": "model.dynamic-int8.onnx"}
 
@@ -60,7 +61,9 @@ def build_bundle(run: Run, folder: Path, variants: Sequence[str], max_drop: floa
         shipped.append(Shipped(name, len(one.data), share, fastest[one.made_as].row))
         write_file(folder, FILE[name], one.data)
     write_file(folder, WEIGHTS, weights)
-    write_json(folder / REFERENCE, reference_statistics(chosen[default].predictor(), validation.inputs))
+    train = held_out(run, ("train",), MOST_DIRECTIONS)
+    statistics = reference_statistics(chosen[default].predictor(), validation.inputs, train.inputs)
+    write_json(folder / REFERENCE, statistics.to_json())
     told = _told(run, chosen, max_drop)
     preprocessing = run.model()["preprocessing"]
     write_json(folder / PREPROCESSING, preprocessing)

@@ -1,4 +1,4 @@
-"""Examples a run has not learnt from, as their files or texts are, for the proofs of an export."""
+"""Examples of a run's parts, as their files or texts are, for the proofs and the statistics of an export."""
 
 from __future__ import annotations
 

@@ -68,29 +68,32 @@ class OnnxEngine:
         """(B, channels, height, width) uint8 or (B, length) int64 → (B, classes) float64 that add up to 1."""
         if not len(inputs):
             return np.zeros((0, self.num_classes))
-        return softmax(self._run(inputs, SCORES))
+        return softmax(self._run(inputs, SCORES)[0])
 
-    def features(self, inputs: np.ndarray) -> np.ndarray:
-        """As `probabilities`, to the (B, features) float32 that the last layer reads."""
-        return self._run(inputs, FEATURES)
+    def with_features(self, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """As `probabilities`, and the (B, features) float32 that the last layer reads."""
+        scores, features = self._run(inputs, SCORES, FEATURES)
+        return softmax(scores), features
 
-    def _run(self, inputs: np.ndarray, output: str) -> np.ndarray:
+    def _run(self, inputs: np.ndarray, *outputs: str) -> list[np.ndarray]:
         if self._kind == "images" or len(inputs) == 1:
-            return self._compute(inputs, output)
+            return self._compute(inputs, outputs)
         groups = groups_of_similar_length(inputs, TEXTS_TOGETHER)
-        found = np.concatenate([self._compute(rows, output) for _, rows in groups])
-        return found[np.argsort(np.concatenate([places for places, _ in groups]))]
+        found = [self._compute(rows, outputs) for _, rows in groups]
+        order = np.argsort(np.concatenate([places for places, _ in groups]))
+        return [np.concatenate(parts)[order] for parts in zip(*found, strict=True)]
 
-    def _compute(self, inputs: np.ndarray, output: str) -> np.ndarray:
+    def _compute(self, inputs: np.ndarray, outputs: tuple[str, ...]) -> list[np.ndarray]:
         try:
-            found: np.ndarray = self.session.run([output], {INPUT: np.ascontiguousarray(inputs)})[0]
+            found: list[np.ndarray] = self.session.run(outputs, {INPUT: np.ascontiguousarray(inputs)})
         except Exception as error:
             told = _first_line(error)
             if "allocate" in told.lower():
                 raise MachineError(f"not enough memory for {len(inputs):,} examples at a time: {told}") from error
             raise ModelError(f"the model cannot compute an input of the shape {inputs.shape}: {told}") from error
-        if len(found) != len(inputs) or (output == SCORES and found.shape[1] != self.num_classes):
-            raise ModelError(f"`{self.name}` gives {output} of the shape {found.shape} for {len(inputs):,} inputs")
+        for output, values in zip(outputs, found, strict=True):
+            if len(values) != len(inputs) or (output == SCORES and values.shape[1] != self.num_classes):
+                raise ModelError(f"`{self.name}` gives {output} of the shape {values.shape} for {len(inputs):,} inputs")
         return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -108,21 +108,34 @@ class Predictor:
 
     def plain_probabilities(self, inputs: Any) -> np.ndarray:
         """As `probabilities`, at temperature 1. Raises `ModelError` where the model computes no numbers."""
+        return self._computed(inputs, lambda rows: [self.engine.probabilities(rows)])[0]
+
+    def with_features(self, inputs: Any) -> tuple[np.ndarray, np.ndarray]:
+        """As `probabilities`, and the (N, features) float32 that the last layer reads. Only an exported model tells
+        them."""
+        plain, features = self._computed(inputs, self.engine.with_features)  # type: ignore[attr-defined]
+        return self.calibration.apply(plain), features
+
+    def _computed(self, inputs: Any, compute: Callable[[np.ndarray], Sequence[np.ndarray]]) -> list[np.ndarray]:
+        """What `compute` makes of a batch at a time, the first probabilities; texts of similar length go together."""
         count = len(inputs)
-        out = np.empty((count, len(self.classes)))
         if isinstance(self.recipe, ImageRecipe):
-            order = np.arange(count)
+            batches = [inputs[start : start + BATCH] for start in range(0, count, BATCH)]
+            order = None
         else:
             inputs = [row[: self.recipe.max_length] for row in inputs]
             order = np.argsort([len(row) for row in inputs], kind="stable")
-        for start in range(0, count, BATCH):
-            chosen = order[start : start + BATCH]
-            rows = inputs[chosen] if isinstance(self.recipe, ImageRecipe) else pad_rows([inputs[i] for i in chosen])
-            out[chosen] = self.engine.probabilities(rows)
-        if not np.isfinite(out).all():
-            raise ModelError(
-                f"the model answers {int((~np.isfinite(out)).any(1).sum()):,} of {count:,} inputs with NaN"
-            )
+            batches = [pad_rows([inputs[i] for i in order[start : start + BATCH]]) for start in range(0, count, BATCH)]
+        if not batches:
+            return [np.empty((0, len(self.classes)))]
+        found = [compute(rows) for rows in batches]
+        out = [np.concatenate(parts) if len(parts) > 1 else parts[0] for parts in zip(*found, strict=True)]
+        if order is not None and count > 1:
+            back = np.argsort(order)
+            out = [part[back] for part in out]
+        if not np.isfinite(out[0]).all():
+            wrong = int((~np.isfinite(out[0])).any(1).sum())
+            raise ModelError(f"the model answers {wrong:,} of {count:,} inputs with NaN")
         return out
 
     def _answers(self, items: Sequence[Read]) -> list[Prediction]:

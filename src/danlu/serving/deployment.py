@@ -6,14 +6,17 @@ import asyncio
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from danlu.base import log
 from danlu.base.bundle import MARK, Bundle, open_bundle
 from danlu.base.errors import DanluError, ModelError
 from danlu.prediction.predictor import Predictor, load_bundle
+from danlu.prediction.reference import Reference, read_reference
 from danlu.serving.lane import Lane, Limits
 from danlu.serving.pace import Pace, measure_pace
+from danlu.serving.teller import Teller
 
 HASH_DIGITS = 12
 POINTS = 2**32
@@ -33,10 +36,15 @@ class Arm:
     lane: Lane
     name: str
     version: str
+    reference: Reference
 
-    @property
+    @cached_property
     def model(self) -> str:
         return f"{self.name}@{self.version}"
+
+    @cached_property
+    def teller(self) -> Teller:
+        return Teller(self.predictor, self.model)
 
 
 class Deployment:
@@ -87,14 +95,15 @@ async def load_arm(place: Path, share: float, limits: Limits, like: Arm | None =
     bundle = open_bundle(place)
     if like is not None and bundle.kind != like.bundle.kind:
         raise ModelError(f"`{place}` reads {bundle.kind} now, it read {like.bundle.kind} before")
-    predictor, pace = await asyncio.to_thread(_loaded, bundle, limits.threads)
+    predictor, pace, reference = await asyncio.to_thread(_loaded, bundle, limits.threads)
     name = str(bundle.content.get("run") or place.name)
-    return Arm(place, share, bundle, predictor, Lane(predictor, pace, limits), name, bundle.digest[:HASH_DIGITS])
+    lane, version = Lane(predictor, pace, limits), bundle.digest[:HASH_DIGITS]
+    return Arm(place, share, bundle, predictor, lane, name, version, reference)
 
 
-def _loaded(bundle: Bundle, threads: int) -> tuple[Predictor, Pace]:
+def _loaded(bundle: Bundle, threads: int) -> tuple[Predictor, Pace, Reference]:
     predictor = load_bundle(bundle, spinning=False, most_threads=threads)
-    return predictor, measure_pace(predictor)
+    return predictor, measure_pace(predictor), read_reference(bundle)
 
 
 def _mark_of(place: Path) -> tuple[int, int]:

@@ -11,8 +11,6 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +27,8 @@ AT_ONCE = 0.0005
 REMEMBERED = 0.9  # of what an example took before
 
 
-Answer = np.ndarray | Refusal
+Row = tuple[np.ndarray, np.ndarray]  # (classes,) probabilities and (features,) that the last layer read
+Answer = Row | Refusal
 
 
 @dataclass(frozen=True)
@@ -52,11 +51,18 @@ class Waiting:
 
 @dataclass
 class Place:
-    """What one request takes of a lane."""
+    """What one request takes of a lane, until the block ends."""
 
     lane: Lane
     items: int = 0
     size_bytes: int = 0
+
+    def __enter__(self) -> Place:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.lane.items -= self.items
+        self.lane.size_bytes -= self.size_bytes
 
     def grow(self, items: int, size_bytes: int = 0) -> None:
         """Take more. Raises `Refusal` where that would not be answered in time."""
@@ -75,7 +81,7 @@ class Place:
 
 
 class Lane:
-    """`answer` gives (classes,) calibrated probabilities of one prepared input."""
+    """`answer` gives the calibrated probabilities of one prepared input, and its features."""
 
     def __init__(self, predictor: Predictor, pace: Pace, limits: Limits) -> None:
         self.predictor, self.pace, self.limits = predictor, pace, limits
@@ -100,18 +106,13 @@ class Lane:
         """Whether inputs wait for a thread; otherwise they are computed where they are."""
         return self._thread is not None
 
-    @contextmanager
-    def admitted(self, size_bytes: int) -> Iterator[Place]:
+    def admitted(self, size_bytes: int) -> Place:
         """A place for one request. Raises `Refusal` where it would not be answered in time."""
         place = Place(self)
         place.grow(1, size_bytes)
-        try:
-            yield place
-        finally:
-            self.items -= place.items
-            self.size_bytes -= place.size_bytes
+        return place
 
-    async def answer(self, input: Any, asked: Asked) -> np.ndarray:
+    async def answer(self, input: Any, asked: Asked) -> Row:
         """Raises `Refusal`."""
         waiting = self._queued(input, asked)
         if waiting is not None:
@@ -179,7 +180,7 @@ class Lane:
         """An answer for each; where they fail together each is asked alone, so that one harms no other."""
         try:
             batch = np.stack(inputs) if isinstance(self.predictor.recipe, ImageRecipe) else inputs
-            return list(self.predictor.probabilities(batch))
+            return list(zip(*self.predictor.with_features(batch), strict=True))
         except Exception as error:
             if len(inputs) > 1:
                 return [self._rows([one])[0] for one in inputs]

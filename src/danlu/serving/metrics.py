@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client reads it when it is imported
 SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
@@ -28,13 +29,19 @@ class Metrics:
         self.shadow = Counter("danlu_shadow", "Inputs for the shadow by outcome.", ["outcome"], registry=own)
         self.reloads = Counter("danlu_reloads", "Bundles replaced while serving.", ["outcome"], registry=own)
 
+        self.lost = Counter("danlu_journal_lost", "Answers that are missing in the journal.", registry=own)
+        self._request = cache(lambda route, status: (self.requests.labels(route, status), self.seconds.labels(route)))
+        self._answer = cache(lambda model, label: (self.answers.labels(model, label), self.confidence.labels(model)))
+
     def request(self, route: str, status: int, seconds: float) -> None:
-        self.requests.labels(route, str(status)).inc()
-        self.seconds.labels(route).observe(seconds)
+        count, taken = self._request(route, str(status))
+        count.inc()
+        taken.observe(seconds)
 
     def answered(self, model: str, label: str, confidence: float) -> None:
-        self.answers.labels(model, label).inc()
-        self.confidence.labels(model).observe(confidence)
+        count, confidences = self._answer(model, label)
+        count.inc()
+        confidences.observe(confidence)
 
     def page(self) -> bytes:
         """The numbers of all workers in the text format of Prometheus."""

@@ -4,35 +4,49 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import math
 import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from danlu import __version__
-from danlu.base.errors import UnreadableItem
-from danlu.base.journal import JournalWriter
+from danlu.base import log
+from danlu.base.errors import MachineError, UnreadableItem
+from danlu.base.journal import JournalWriter, keep_reference
 from danlu.inputs.images import ImageRecipe
 from danlu.prediction.predictor import Prediction
 from danlu.serving.asked import Asked
 from danlu.serving.deployment import Arm, Deployment
 from danlu.serving.metrics import Metrics
 from danlu.serving.refusal import Refusal
+from danlu.serving.teller import Told, journal_rows
 
 MOST_SHADOWED = 64  # inputs that wait for the shadow; it passes over others
 WORTH_A_THREAD = 16 * 2**10  # bytes of an image file, from which decoding does not hold up other requests
 
 
+@dataclass(frozen=True)
+class Answered:
+    """`row`: (classes,) calibrated probabilities."""
+
+    prediction: Prediction
+    row: np.ndarray
+    id: str
+
+
 class Service:
     """What one worker answers with."""
 
-    def __init__(self, deployment: Deployment, metrics: Metrics, journal: JournalWriter | None) -> None:
-        self.deployment, self.metrics, self.journal = deployment, metrics, journal
+    def __init__(self, deployment: Deployment, metrics: Metrics, journal: Path | None) -> None:
+        self.deployment, self.metrics = deployment, metrics
+        self.journal = JournalWriter(journal, journal_rows) if journal is not None else None
+        self._lost = 0
+        self._keep_references()
         self.is_draining = False
         self._readers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="danlu-reader")
         self._prefix = os.urandom(6).hex()
@@ -54,7 +68,24 @@ class Service:
         """Take bundles that were replaced on disk; whether all could be taken."""
         went_well = await self.deployment.reload()
         self.metrics.reloads.labels("done" if went_well else "refused").inc()
+        self._keep_references()
         return went_well
+
+    def _keep_references(self) -> None:
+        if self.journal is None:
+            return
+        for arm in (*self.deployment.arms, *filter(None, [self.deployment.shadow])):
+            try:
+                keep_reference(self.journal.folder, arm.model, arm.version, arm.reference.to_json())
+            except MachineError as error:
+                log.warn(f"a monitor of this journal will need the bundle: {error.message}")
+
+    def count_lost(self) -> None:
+        """Tell the counters how many answers the journal could not keep."""
+        if self.journal is not None:
+            lost = self.journal.lost
+            self.metrics.lost.inc(lost - self._lost)
+            self._lost = lost
 
     def close(self) -> None:
         """Write the rest of the journal."""
@@ -74,40 +105,50 @@ class Service:
     def new_id(self) -> str:
         return f"{self._prefix}-{next(self._numbers):x}"
 
-    async def answer(self, arm: Arm, item: Any, asked: Asked) -> dict[str, Any]:
-        """The answer to one input. Raises `Refusal`."""
+    async def answer(self, arm: Arm, item: Any, asked: Asked, id: str | None = None) -> Answered:
+        """The answer to one input. `id`: of this answer, where it is one of several. Raises `Refusal`."""
         try:
             prepared = await self._read(arm, item)
         except UnreadableItem as error:
             raise Refusal(422, "unreadable", f"the input {error.message}") from None
-        row = await arm.lane.answer(prepared, asked)
+        row, features = await arm.lane.answer(prepared, asked)
+        answered = Answered(arm.predictor.prediction(row), row, id or asked.id)
+        self.metrics.answered(arm.model, str(answered.prediction.label), answered.prediction.confidence or 0.0)
+        self._write(arm, answered.id, row, features, asked)
         if self.deployment.shadow is not None:
-            self._ask_shadow(self.deployment.shadow, item, asked)
-        return self._told(arm, row, asked)
+            self._ask_shadow(self.deployment.shadow, item, asked, answered.id)
+        return answered
 
-    async def answers(self, arm: Arm, items: Sequence[Any], asked: Asked) -> list[dict[str, Any]]:
-        """An answer or an error for each of several inputs, in their order."""
-        found = await asyncio.gather(*(self.answer(arm, item, asked) for item in items), return_exceptions=True)
-        return [_outcome(one) for one in found]
+    async def answers(self, arm: Arm, items: Sequence[Any], asked: Asked) -> list[Answered | Refusal]:
+        """An answer or a refusal for each of several inputs, in their order."""
+        answering = [self.answer(arm, item, asked, f"{asked.id}.{number}") for number, item in enumerate(items)]
+        return [_outcome(one) for one in await asyncio.gather(*answering, return_exceptions=True)]
 
-    def _ask_shadow(self, shadow: Arm, item: Any, asked: Asked) -> None:
+    def _ask_shadow(self, shadow: Arm, item: Any, asked: Asked, id: str) -> None:
         """Ask the bundle that answers nobody, after the answer is there; it is left out while it is behind."""
         if len(self._shadowed) >= MOST_SHADOWED:
             self.metrics.shadow.labels("left out").inc()
             return
-        task = self._loop.create_task(self._shadow(shadow, item, replace(asked, started=time.monotonic())))
+        task = self._loop.create_task(self._shadow(shadow, item, asked, id))
         self._shadowed.add(task)
         task.add_done_callback(self._shadowed.discard)
 
-    async def _shadow(self, shadow: Arm, item: Any, asked: Asked) -> None:
+    async def _shadow(self, shadow: Arm, item: Any, asked: Asked, id: str) -> None:
+        later = Asked(asked.id, asked.ends, asked.key)
         try:
-            row = await shadow.lane.answer(await self._read(shadow, item), asked)
+            row, features = await shadow.lane.answer(await self._read(shadow, item), later)
         except (Refusal, UnreadableItem):
             self.metrics.shadow.labels("failed").inc()
             return
         self.metrics.shadow.labels("asked").inc()
+        self._write(shadow, id, row, features, later, is_shadow=True)
+
+    def _write(
+        self, arm: Arm, id: str, row: np.ndarray, features: np.ndarray, asked: Asked, *, is_shadow: bool = False
+    ) -> None:
         if self.journal is not None:
-            self.journal.add({**_journal_row(shadow, shadow.predictor.prediction(row), asked), "shadow": True})
+            ms = 1000 * (time.monotonic() - asked.started)
+            self.journal.add(Told(arm, id, row, features, time.time(), ms, asked.key, is_shadow))
 
     async def _read(self, arm: Arm, item: Any) -> Any:
         if isinstance(item, UnreadableItem):
@@ -115,21 +156,6 @@ class Service:
         if isinstance(item, bytes) and len(item) >= WORTH_A_THREAD:
             return await self._loop.run_in_executor(self._readers, arm.predictor.read, item)
         return arm.predictor.read(item)
-
-    def _told(self, arm: Arm, row: np.ndarray, asked: Asked) -> dict[str, Any]:
-        answer = arm.predictor.prediction(row)
-        label, confidence = str(answer.label), float(answer.confidence or 0.0)
-        self.metrics.answered(arm.model, label, confidence)
-        if self.journal is not None:
-            self.journal.add(_journal_row(arm, answer, asked))
-        return {
-            "class": label,
-            "unknown": answer.is_unknown,
-            "confidence": round(confidence, 7),
-            "probabilities": {name: round(share, 7) for name, share in answer.probabilities.items()},
-            "model": arm.model,
-            "id": asked.id,
-        }
 
 
 def _model_info(arm: Arm) -> dict[str, Any]:
@@ -146,24 +172,7 @@ def _model_info(arm: Arm) -> dict[str, Any]:
     }
 
 
-def _journal_row(arm: Arm, answer: Prediction, asked: Asked) -> dict[str, Any]:
-    shares = answer.probabilities.values()
-    return {
-        "time": round(time.time(), 3),
-        "id": asked.id,
-        "model": arm.model,
-        "class": next(iter(answer.probabilities)),
-        "unknown": answer.is_unknown,
-        "confidence": round(float(answer.confidence or 0.0), 6),
-        "entropy": round(-sum(share * math.log(share) for share in shares if share > 0), 6),
-        "ms": round(1000 * (time.monotonic() - asked.started), 3),
-        **({"key": asked.key} if asked.key is not None else {}),
-    }
-
-
-def _outcome(found: dict[str, Any] | BaseException) -> dict[str, Any]:
-    if isinstance(found, Refusal):
-        return {"error": {"code": found.code, "message": found.message}}
-    if isinstance(found, BaseException):
-        raise found
-    return found
+def _outcome(found: Answered | BaseException) -> Answered | Refusal:
+    if isinstance(found, (Answered, Refusal)):
+        return found
+    raise found

@@ -21,8 +21,7 @@ import uvloop
 
 from danlu.base import log
 from danlu.base.errors import DanluError
-from danlu.base.journal import JournalWriter
-from danlu.serving.app import Front, build_app
+from danlu.serving.app import build
 from danlu.serving.deployment import Deployment, load_arm
 from danlu.serving.lane import Limits
 from danlu.serving.listener import Listener
@@ -73,15 +72,14 @@ async def _service(orders: dict[str, Any]) -> Service:
     limits = Limits(threads=orders["threads"], deadline=orders["deadline"])
     arms = [await load_arm(Path(place), share, limits) for place, share in orders["bundles"]]
     shadow = await load_arm(Path(orders["shadow"]), 0.0, limits) if orders["shadow"] else None
-    journal = JournalWriter(Path(orders["journal"])) if orders["journal"] else None
+    journal = Path(orders["journal"]) if orders["journal"] else None
     return Service(Deployment(arms, limits, shadow), Metrics(), journal)
 
 
 def _server(service: Service, orders: dict[str, Any]) -> uvicorn.Server:
     """uvicorn's protocol and its state, without its listening and its signals."""
-    front = Front(build_app(service), service, orders["key"], orders["deadline"])
     config = uvicorn.Config(
-        front,
+        build(service, orders["key"], orders["deadline"]),
         http=PatientProtocol,
         lifespan="off",
         log_config=None,
@@ -101,6 +99,7 @@ async def _live(service: Service, server: uvicorn.Server, pipe: int, reload: Cal
             os.write(pipe, b".")
         if number % BEATS_A_SECOND == 0:
             await server.on_tick(0)
+            service.count_lost()
             if (now := service.deployment.marks()) != marks:
                 marks = now
                 reload()
