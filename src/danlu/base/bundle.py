@@ -34,6 +34,7 @@ KINDS = ("images", "texts")
 OPTIMIZATIONS = ("basic", "extended", "all")
 MOST_THREADS = 1024
 MARK_LIMIT = 64 * 2**20
+HASH_DIGITS = 12
 _ANEW = "`danlu export RUN` writes it anew"
 
 
@@ -61,6 +62,21 @@ class Bundle:
     def digest(self) -> str:
         """The SHA-256 of all that the mark says, the hashes of the files among it."""
         return digest_of(self.content)
+
+    @property
+    def name(self) -> str:
+        """Of the run it was made of."""
+        return str(self.content.get("run") or self.folder.name)
+
+    @property
+    def version(self) -> str:
+        """The first digits of its hash."""
+        return self.digest[:HASH_DIGITS]
+
+    @property
+    def model(self) -> str:
+        """How its answers name it: `name@version`."""
+        return f"{self.name}@{self.version}"
 
     def __str__(self) -> str:
         return str(self.folder)

@@ -24,6 +24,7 @@ COMMANDS = {
     "export": ("danlu.cli.export", "Make a bundle of a run, which answers without PyTorch."),
     "predict": ("danlu.cli.predict", "Answer for images or texts."),
     "serve": ("danlu.cli.serve", "Answer over HTTP."),
+    "monitor": ("danlu.cli.monitor", "Watch what a service answers: numbers, drift, alarms, a page."),
     "explain": ("danlu.cli.explain", "Show what answers rest on: places of images, tokens of texts."),
     "runs": ("danlu.cli.runs", "List all runs with their results."),
     "data": ("danlu.cli.data", "Known data sets: list and fetch."),

@@ -10,11 +10,13 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, fontManager
 from matplotlib.ft2font import FT2Font
@@ -241,6 +243,42 @@ def compared_curves(histories: Mapping[str, Sequence[Mapping[str, Any]]], key: s
         axes.plot(x, y, color=SERIES[number % len(SERIES)], label=clean_label(name), marker="o", markersize=3)
     axes.legend(fontsize=7)
     axes.xaxis.get_major_locator().set_params(integer=True)
+    return figure
+
+
+def over_time(
+    series: Mapping[str, Sequence[tuple[float, float]]],
+    label: str,
+    *,
+    spans: Sequence[tuple[float, float]] = (),
+    levels: Mapping[str, float] | None = None,
+    limit: float | None = None,
+    is_wide: bool = False,
+) -> Figure:
+    """Lines through points of a time, in seconds since 1970, and a value; NaN leaves a gap.
+
+    `spans`: times to shade, from and to. `levels`: by the name of a line, where it should be, in its colour and broken.
+    `limit`: one line for all.
+    """
+    figure, axes = _axes("", label, (2 * WIDTH, HEIGHT) if is_wide else (WIDTH, HEIGHT))
+    for start, end in spans:
+        axes.axvspan(datetime.fromtimestamp(start), datetime.fromtimestamp(end), color=WARN, alpha=0.12, linewidth=0)
+    for number, (name, points) in enumerate(series.items()):
+        color = SERIES[number % len(SERIES)]
+        moments = [datetime.fromtimestamp(time) for time, _ in points]
+        line = {"linewidth": 1.2, "marker": ".", "markersize": 2.5}
+        axes.plot(moments, [value for _, value in points], color=color, label=clean_label(name, 24), **line)
+        if levels is not None and name in levels:
+            axes.axhline(levels[name], color=color, linewidth=0.9, linestyle="--", alpha=0.7)
+    if limit is not None:
+        axes.axhline(limit, color=WARN, linewidth=1, linestyle=":", label="limit")
+    locator = AutoDateLocator(maxticks=6)
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    axes.set_ylim(bottom=0)
+    if len(series) > 1:
+        columns = 2 if is_wide or len(series) <= 4 else 3
+        axes.legend(fontsize=7, ncols=columns, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)
     return figure
 
 

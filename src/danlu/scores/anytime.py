@@ -2,7 +2,8 @@
 stops, however it was chosen.
 
 Each keeps an e-value: money won against the claim that both are equally good, from 1 at the start. Whoever plays a fair
-game multiplies it by 20 with a probability of at most 1 in 20 (Ville, 1939).
+game multiplies it by 20 with a probability of at most 1 in 20 (Ville, 1939); at 20 it is decided, and `better` is 0 for
+the first or 1 for the second.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import math
 from collections import deque
 from dataclasses import dataclass, field
 
+DECIDES = 20.0
 MOST_IN_BLOCK = 20
 
 
@@ -23,33 +25,29 @@ class PairedTest:
     >>> test = PairedTest()
     >>> for _ in range(12):
     ...     test.add(first_right=True, second_right=False)
-    >>> test.highest > 20
-    True
+    >>> test.better
+    0
     """
 
     only_first: int = 0
     only_second: int = 0
-    same: int = 0
     highest: float = 1.0
+    better: int | None = None
 
     def add(self, *, first_right: bool, second_right: bool) -> None:
         if first_right == second_right:
-            self.same += 1
             return
         self.only_first += first_right
         self.only_second += second_right
         self.highest = max(self.highest, self.e_value)
+        if self.better is None and self.highest >= DECIDES:
+            self.better = int(self.only_second > self.only_first)
 
     @property
     def e_value(self) -> float:
         a, b = self.only_first, self.only_second
         log = math.lgamma(a + 0.5) + math.lgamma(b + 0.5) - math.lgamma(a + b + 1) - math.log(math.pi)
         return _from_log(log + (a + b) * math.log(2))
-
-    @property
-    def leads(self) -> int:
-        """1 where the first has more examples alone, -1 where the second has, otherwise 0."""
-        return (self.only_first > self.only_second) - (self.only_first < self.only_second)
 
 
 @dataclass
@@ -64,6 +62,7 @@ class SharesTest:
     right: list[int] = field(default_factory=lambda: [0, 0])
     seen: list[int] = field(default_factory=lambda: [0, 0])
     highest: float = 1.0
+    better: int | None = None
     _log: float = 0.0
     _waiting: tuple[deque[bool], deque[bool]] = field(default_factory=lambda: (deque(), deque()))
     _used_right: list[float] = field(default_factory=lambda: [0.0, 0.0])
@@ -88,11 +87,6 @@ class SharesTest:
         first, second = (right / seen if seen else 0.0 for right, seen in zip(self.right, self.seen, strict=True))
         return first, second
 
-    @property
-    def leads(self) -> int:
-        first, second = self.shares
-        return (first > second) - (first < second)
-
     def _play(self) -> None:
         sizes = self._block
         guessed = [(right + 0.5) / (used + 1) for right, used in zip(self._used_right, self._used, strict=True)]
@@ -105,6 +99,8 @@ class SharesTest:
                 self._used_right[which] += is_right
                 self._used[which] += 1
         self.highest = max(self.highest, self.e_value)
+        if self.better is None and self.highest >= DECIDES:
+            self.better = int(self.shares[1] > self.shares[0])
         self._block = _block_like(self.seen)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,29 +40,26 @@ def gap_limit(first: int, second: int, doubt: float) -> float:
     Letters 82, 2012).
 
     >>> round(gap_limit(500, 1000, 1e-6), 3)
-    0.156
+    0.148
     """
     return math.sqrt(math.log(DKW / doubt) / 2 * (first + second) / (first * second))
 
 
-def shares_p_values(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """(classes,) counts of two samples → for each class, how likely so unequal a share of it is where both come from
-    one distribution (Fisher's exact test, two-sided as twice the smaller tail).
+def shares_p_values(first: np.ndarray, second: np.ndarray, places: Sequence[int] | np.ndarray) -> np.ndarray:
+    """(classes,) counts of two samples → for each class of `places`, how likely so unequal a share of it is where both
+    come from one distribution (Fisher's exact test, two-sided as twice the smaller tail).
 
-    >>> shares_p_values(np.array([30, 70]), np.array([60, 40])).round(6).tolist()
+    >>> shares_p_values(np.array([30, 70]), np.array([60, 40]), [0, 1]).round(6).tolist()
     [3.3e-05, 3.3e-05]
     """
-    total_first, total_second = int(first.sum()), int(second.sum())
-    log_factorial = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, total_first + total_second + 1)))])
-    values = [
-        _fisher(int(a), int(b), total_first, total_second, log_factorial) for a, b in zip(first, second, strict=True)
-    ]
-    return np.array(values)
+    totals = int(first.sum()), int(second.sum())
+    log_factorial = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, sum(totals) + 1)))])
+    return np.array([_fisher(int(first[i]), int(second[i]), totals, log_factorial) for i in places])
 
 
-def _fisher(count: int, other: int, total: int, other_total: int, log_factorial: np.ndarray) -> float:
+def _fisher(count: int, other: int, totals: tuple[int, int], log_factorial: np.ndarray) -> float:
     """Twice the smaller tail of the hypergeometric distribution."""
-    both = count + other
+    both, (total, other_total) = count + other, totals
     possible = np.arange(max(0, both - other_total), min(both, total) + 1)
     logs = (
         -log_factorial[possible]

@@ -18,7 +18,6 @@ from danlu.serving.lane import Lane, Limits
 from danlu.serving.pace import Pace, measure_pace
 from danlu.serving.teller import Teller
 
-HASH_DIGITS = 12
 POINTS = 2**32
 
 
@@ -96,9 +95,8 @@ async def load_arm(place: Path, share: float, limits: Limits, like: Arm | None =
     if like is not None and bundle.kind != like.bundle.kind:
         raise ModelError(f"`{place}` reads {bundle.kind} now, it read {like.bundle.kind} before")
     predictor, pace, reference = await asyncio.to_thread(_loaded, bundle, limits.threads)
-    name = str(bundle.content.get("run") or place.name)
-    lane, version = Lane(predictor, pace, limits), bundle.digest[:HASH_DIGITS]
-    return Arm(place, share, bundle, predictor, lane, name, version, reference)
+    lane = Lane(predictor, pace, limits)
+    return Arm(place, share, bundle, predictor, lane, bundle.name, bundle.version, reference)
 
 
 def _loaded(bundle: Bundle, threads: int) -> tuple[Predictor, Pace, Reference]:

@@ -22,7 +22,8 @@ class Metrics:
         self.seconds = Histogram(
             "danlu_request_seconds", "From the header to the answer.", ["route"], buckets=SECONDS, registry=own
         )
-        self.answers = Counter("danlu_answers", "Answers by model and class.", ["model", "label"], registry=own)
+        self.answers = Counter("danlu_answers", "Answers by most probable class.", ["model", "label"], registry=own)
+        self.unknown = Counter("danlu_unknown", "Answers below the threshold.", ["model"], registry=own)
         self.confidence = Histogram(
             "danlu_confidence", "Probability of the answer.", ["model"], buckets=SHARES, registry=own
         )
@@ -31,17 +32,26 @@ class Metrics:
 
         self.lost = Counter("danlu_journal_lost", "Answers that are missing in the journal.", registry=own)
         self._request = cache(lambda route, status: (self.requests.labels(route, status), self.seconds.labels(route)))
-        self._answer = cache(lambda model, label: (self.answers.labels(model, label), self.confidence.labels(model)))
+        self._answer = cache(
+            lambda model, label: (
+                self.answers.labels(model, label),
+                self.confidence.labels(model),
+                self.unknown.labels(model),
+            )
+        )
 
     def request(self, route: str, status: int, seconds: float) -> None:
         count, taken = self._request(route, str(status))
         count.inc()
         taken.observe(seconds)
 
-    def answered(self, model: str, label: str, confidence: float) -> None:
-        count, confidences = self._answer(model, label)
+    def answered(self, model: str, label: str, confidence: float, *, is_unknown: bool) -> None:
+        """`label`: the most probable class, also where the answer is `unknown`."""
+        count, confidences, unknown = self._answer(model, label)
         count.inc()
         confidences.observe(confidence)
+        if is_unknown:
+            unknown.inc()
 
     def page(self) -> bytes:
         """The numbers of all workers in the text format of Prometheus."""

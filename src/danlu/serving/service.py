@@ -112,8 +112,10 @@ class Service:
         except UnreadableItem as error:
             raise Refusal(422, "unreadable", f"the input {error.message}") from None
         row, features = await arm.lane.answer(prepared, asked)
-        answered = Answered(arm.predictor.prediction(row), row, id or asked.id)
-        self.metrics.answered(arm.model, str(answered.prediction.label), answered.prediction.confidence or 0.0)
+        prediction = arm.predictor.prediction(row)
+        answered = Answered(prediction, row, id or asked.id)
+        best, confidence = next(iter(prediction.probabilities.items()))
+        self.metrics.answered(arm.model, best, confidence, is_unknown=prediction.is_unknown)
         self._write(arm, answered.id, row, features, asked)
         if self.deployment.shadow is not None:
             self._ask_shadow(self.deployment.shadow, item, asked, answered.id)

@@ -1,0 +1,1 @@
+"""From a journal to what a person should know: numbers, drift, alarms, and which of two models is better."""

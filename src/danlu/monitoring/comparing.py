@@ -1,0 +1,211 @@
+"""The verb `compare` of the monitor: which of two models in a journal is better."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from danlu.base.errors import ConfigError, DataError
+from danlu.base.journal import Journal
+from danlu.monitoring.rows import Row, row_of
+from danlu.monitoring.timeline import Timeline
+from danlu.scores.anytime import DECIDES, PairedTest, SharesTest
+
+MOST_PENDING = 100_000  # answers that wait for the other model's to the same input
+TOLD = 5
+Key = tuple[str, bool]  # a model, and whether it is a shadow
+
+
+@dataclass(frozen=True)
+class ArmFound:
+    """One model of the two. `accuracy`: of the `labelled` answers; None where there are none."""
+
+    model: str
+    is_shadow: bool
+    answers: int
+    labelled: int
+    accuracy: float | None
+    mean_confidence: float
+    p50_ms: float
+    p99_ms: float
+
+
+@dataclass(frozen=True)
+class ArmsCompared:
+    """`better`: None as long as nothing is decided. `e_value`: the highest so far; 20 decides, and errs in at most 5 of
+    100 comparisons of equal models, however often one looks."""
+
+    arms: tuple[ArmFound, ArmFound]
+    better: str | None
+    e_value: float | None
+    decision: str
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"format": 1, **asdict(self)}
+
+
+def compare_arms(folder: str | Path, labels: str | Path | None = None, models: Sequence[str] = ()) -> ArmsCompared:
+    """Compare the two models of a journal: one with its shadow by answers to the same inputs, two that share the
+    requests by their shares of right answers.
+
+    `labels`: a CSV file with the columns `id`, of an answer, and `label`, what is right. `models`: their names or the
+    beginnings of these, where the journal has more than two. The labels have to come without regard to the answers.
+    Raises `ConfigError` and `DataError`.
+
+    >>> compare_arms("journal", "labels.csv").better     # doctest: +SKIP
+    'photos@3f1c0a9b7d52'
+    """
+    if not Path(folder).is_dir():
+        raise ConfigError(f"no journal at `{folder}`: it is no folder")
+    right = _read_labels(Path(labels)) if labels is not None else {}
+    keys = _arms(Path(folder), models)
+    comparing = _Paired(keys, right) if keys[1][1] else _Shared(keys, right)
+    for content in Journal(Path(folder)).rows():
+        row = row_of(content)
+        if row is not None and (row.model, row.is_shadow) in keys:
+            comparing.add(row)
+    return comparing.result()
+
+
+class _Comparing:
+    """What both ways have in common: numbers of each arm, and labels."""
+
+    def __init__(self, keys: tuple[Key, Key], right: Mapping[str, str], verdict: PairedTest | SharesTest) -> None:
+        self._keys, self._right, self._verdict = keys, right, verdict
+        self._timelines = (Timeline(), Timeline())
+        self._labelled, self._correct = [0, 0], [0, 0]
+        self._found: set[str] = set()
+
+    def add(self, row: Row) -> None:
+        which = self._keys.index((row.model, row.is_shadow))
+        self._timelines[which].add(row)
+        label = self._right.get(row.id)
+        if label is not None:
+            self._found.add(row.id)
+            self._labelled[which] += 1
+            self._correct[which] += label == row.label
+        self.take(which, row, label)
+
+    def take(self, which: int, row: Row, label: str | None) -> None:
+        raise NotImplementedError
+
+    def notes(self) -> list[str]:
+        missing = len(self._right) - len(self._found)
+        return (
+            [f"{missing:,} of {len(self._right):,} labels are of answers that these models did not give"]
+            if missing
+            else []
+        )
+
+    def result(self) -> ArmsCompared:
+        arms = tuple(self._arm(which) for which in (0, 1))
+        better = None if self._verdict.better is None else self._keys[self._verdict.better][0]
+        e_value = self._verdict.highest if any(self._labelled) else None
+        return ArmsCompared((arms[0], arms[1]), better, e_value, _decision(better, e_value), tuple(self.notes()))
+
+    def _arm(self, which: int) -> ArmFound:
+        (model, is_shadow), whole = self._keys[which], self._timelines[which].whole()
+        labelled = self._labelled[which]
+        return ArmFound(
+            model,
+            is_shadow,
+            whole.answers,
+            labelled,
+            self._correct[which] / labelled if labelled else None,
+            whole.mean_confidence if whole.answers else 0.0,
+            whole.latency(0.5),
+            whole.latency(0.99),
+        )
+
+
+class _Paired(_Comparing):
+    """A model and its shadow, which answer the same inputs."""
+
+    def __init__(self, keys: tuple[Key, Key], right: Mapping[str, str]) -> None:
+        self._test = PairedTest()
+        super().__init__(keys, right, self._test)
+        self._pending: dict[str, tuple[int, str]] = {}
+        self._both = self._alike = 0
+
+    def take(self, which: int, row: Row, label: str | None) -> None:
+        other = self._pending.pop(row.id, None)
+        if other is None or other[0] == which:
+            self._pending[row.id] = (which, row.label)
+            if len(self._pending) > MOST_PENDING:
+                del self._pending[next(iter(self._pending))]
+            return
+        self._both += 1
+        self._alike += other[1] == row.label
+        if label is not None:
+            answers = (other[1], row.label) if which else (row.label, other[1])
+            self._test.add(first_right=answers[0] == label, second_right=answers[1] == label)
+
+    def notes(self) -> list[str]:
+        alike = f", and are alike in {self._alike / self._both:.2%}" if self._both else ""
+        return [f"both answered the same {self._both:,} inputs{alike}", *super().notes()]
+
+
+class _Shared(_Comparing):
+    """Two models, each with requests of its own."""
+
+    def __init__(self, keys: tuple[Key, Key], right: Mapping[str, str]) -> None:
+        self._test = SharesTest()
+        super().__init__(keys, right, self._test)
+
+    def take(self, which: int, row: Row, label: str | None) -> None:
+        if label is not None:
+            self._test.add(which, label == row.label)
+
+
+def _decision(better: str | None, e_value: float | None) -> str:
+    if e_value is None:
+        return "without labels nobody knows which is better: `--labels FILE` with the columns id and label"
+    if better is None:
+        return f"not decided: the highest e-value is {e_value:.3g}, {DECIDES:g} decides; one may look again at any time"
+    return f"{better} is better: e-value {e_value:.3g}, {DECIDES:g} decides"
+
+
+def _arms(folder: Path, models: Sequence[str]) -> tuple[Key, Key]:
+    """The two to compare, a shadow second."""
+    found: dict[Key, int] = {}
+    for content in Journal(folder).rows():
+        row = row_of(content)
+        if row is not None:
+            key = (row.model, row.is_shadow)
+            found[key] = found.get(key, 0) + 1
+    chosen = [key for key in found if not models or any(key[0].startswith(name) for name in models)]
+    if len(chosen) != 2 or (chosen[0][1] and chosen[1][1]):
+        there = ", ".join(f"`{model}`{' (shadow)' if shadow else ''}" for model, shadow in sorted(found)) or "none"
+        raise ConfigError(
+            f"two models are compared, at most one of them a shadow; the journal has {there}",
+            hint="`--model NAME` twice chooses two; `danlu serve A B --split 90/10` or `--shadow B` asks both",
+        )
+    first, second = sorted(chosen, key=lambda key: (key[1], -found[key]))
+    return first, second
+
+
+def _read_labels(path: Path) -> dict[str, str]:
+    found: dict[str, str] = {}
+    conflicts: list[str] = []
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            rows = csv.DictReader(file, strict=True)
+            missing = {"id", "label"} - set(rows.fieldnames or ())
+            if missing:
+                raise DataError(f"`{path}` has no column {' and no column '.join(map(repr, sorted(missing)))}")
+            for row in rows:
+                id, label = row["id"], row["label"]
+                if not id or not label:
+                    raise DataError(f"line {rows.line_num} of `{path}` has no id or no label")
+                if found.setdefault(id, label) != label:
+                    conflicts.append(id)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"`{path}` cannot be read: {error}") from error
+    if conflicts:
+        told = ", ".join(f"`{id}`" for id in conflicts[:TOLD])
+        raise DataError(f"{len(conflicts):,} answers have two labels in `{path}`, first: {told}")
+    return found

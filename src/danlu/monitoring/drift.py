@@ -1,0 +1,171 @@
+"""Whether the latest answers of a model look like those to examples of its own data.
+
+Two windows are looked at, the last 500 answers and the last 5,000. In each, every number of an answer is compared with
+its reference distribution, and every class with its reference share. The limits hold for any distribution and any size
+of the reference, and are chosen so that one false alarm is expected in so many days: looks are at least 10 and 60
+seconds apart, so how many there can be is known, and each has its part of the doubt. Nothing is assumed but that
+answers do not depend on each other; repeated inputs or another mixture at night are, to these tests, drift.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from danlu.monitoring.rows import Row
+from danlu.prediction.reference import CONFIDENCE, DISTANCE, ENTROPY, Reference
+from danlu.scores.two_samples import gap_limit, gap_to_quantiles, shares_p_values
+
+DAYS = 30.0
+FEWEST = 100  # answers, before anything is said
+CLASS_SHARES = "class shares"
+SIGNIFICANT = 3.0  # standard errors; a class whose share is nearer needs no exact test
+
+
+@dataclass(frozen=True)
+class Window:
+    """`size`: of the latest answers; it is looked at after `answers` more and `seconds`, whichever is later."""
+
+    size: int
+    answers: int
+    seconds: float
+
+
+WINDOWS = (Window(500, 50, 10.0), Window(5000, 500, 60.0))
+
+
+@dataclass(frozen=True)
+class Signal:
+    """One thing that is not as it was. `ratio`: to the limit; at 1 it is an alarm."""
+
+    name: str
+    ratio: float
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one look found. `ratios`: by what was looked at, the ratio to its limit; `signals`: those from 1 on."""
+
+    time: float
+    answers: int
+    ratios: dict[str, float]
+    signals: tuple[Signal, ...]
+
+
+class DriftWatch:
+    """Watches one model. `days`: in which one false alarm is expected.
+
+    >>> watch = DriftWatch(reference)                                  # doctest: +SKIP
+    >>> looks = [look for row in rows if (look := watch.add(row))]     # doctest: +SKIP
+    """
+
+    def __init__(self, reference: Reference, days: float = DAYS) -> None:
+        self.reference, self.days = reference, days
+        self._names = list(reference.distributions)
+        self._classes = {name: place for place, name in enumerate(reference.counts)}
+        self._size = max(window.size for window in WINDOWS)
+        self._numbers = np.empty((2 * self._size, len(self._names)))
+        self._labels = np.empty(2 * self._size, dtype=np.int64)
+        self._filled = self._seen = 0
+        self._looked_at = [(0, -math.inf)] * len(WINDOWS)
+
+    def add(self, row: Row) -> Look | None:
+        """Take an answer; what was found where it was time to look."""
+        if self._filled == len(self._labels):
+            self._numbers[: self._size] = self._numbers[-self._size :]
+            self._labels[: self._size] = self._labels[-self._size :]
+            self._filled = self._size
+        numbers = row.numbers[: len(self._names)]
+        self._numbers[self._filled, : len(numbers)] = numbers
+        self._numbers[self._filled, len(numbers) :] = math.nan
+        self._labels[self._filled] = self._classes.get(row.label, len(self._classes))
+        self._filled += 1
+        self._seen += 1
+        if self._seen < FEWEST:
+            return None
+        found: list[tuple[dict[str, float], list[Signal]]] = []
+        for place, window in enumerate(WINDOWS):
+            answers, time = self._looked_at[place]
+            if self._seen - answers >= window.answers and row.time - time >= window.seconds:
+                self._looked_at[place] = (self._seen, row.time)
+                found.append(self._look(window))
+        return _together(row.time, self._seen, found) if found else None
+
+    @cached_property
+    def doubts(self) -> dict[int, float]:
+        """For each window, how likely one of its comparisons may be to give an alarm for nothing."""
+        comparisons = len(self._names) + 1
+        return {window.size: window.seconds / (self.days * 86_400) / comparisons / len(WINDOWS) for window in WINDOWS}
+
+    def _look(self, window: Window) -> tuple[dict[str, float], list[Signal]]:
+        count = min(window.size, self._filled)
+        numbers = self._numbers[self._filled - count : self._filled]
+        labels = self._labels[self._filled - count : self._filled]
+        doubt, reference = self.doubts[window.size], self.reference
+        limit = gap_limit(count, reference.examples, doubt)
+        ratios: dict[str, float] = {}
+        signals: list[Signal] = []
+        for place, name in enumerate(self._names):
+            column = numbers[:, place]
+            if np.isnan(column[0]) or np.isnan(column[-1]):
+                continue
+            gap = gap_to_quantiles(column, reference.distributions[name])
+            ratios[name] = gap.size / limit
+            if ratios[name] >= 1:
+                signals.append(Signal(name, ratios[name], self._sentence(name, column, gap.is_higher)))
+        ratios[CLASS_SHARES], told = self._class_shares(labels, doubt)
+        return ratios, signals + told
+
+    def _class_shares(self, labels: np.ndarray, doubt: float) -> tuple[float, list[Signal]]:
+        """The highest ratio of a class, of logarithms of likelihood and limit, and the signals of those from 1 on."""
+        names = [*self._classes, "another class"]
+        now = np.bincount(labels, minlength=len(names))
+        before = np.array([*self.reference.counts.values(), 0])
+        both = (now + before) / (now.sum() + before.sum())
+        error = np.sqrt(np.maximum(both * (1 - both), 1e-12) * (1 / now.sum() + 1 / before.sum()))
+        shift = np.abs(now / now.sum() - before / before.sum()) / error
+        places = np.flatnonzero(shift > SIGNIFICANT)
+        if not len(places):
+            return 0.0, []
+        p_values = shares_p_values(now, before, places)
+        ratios = np.log(np.maximum(p_values, 1e-300)) / math.log(doubt / len(names))
+        signals = [
+            Signal(
+                f"share of {names[place]}",
+                float(ratio),
+                f"`{names[place]}` is {now[place] / now.sum():.0%} of the last {now.sum():,} answers, and was"
+                f" {before[place] / before.sum():.0%}",
+            )
+            for place, ratio in zip(places, ratios, strict=True)
+            if ratio >= 1
+        ]
+        return float(max(0.0, ratios.max())), signals
+
+    def _sentence(self, name: str, column: np.ndarray, is_higher: bool) -> str:
+        now, before = float(np.median(column)), float(np.median(self.reference.distributions[name]))
+        medians = f"median {now:.3g} of the last {len(column):,}, and was {before:.3g}"
+        if name == CONFIDENCE:
+            return f"the model is {'more' if is_higher else 'less'} sure of its answers: {medians}"
+        if name == ENTROPY:
+            return f"probabilities are {'more spread' if is_higher else 'nearer to one class'}: entropy, {medians}"
+        if name == DISTANCE:
+            where = "farther from" if is_higher else "nearer to"
+            return f"inputs lie {where} the middle of the training data, as the model sees them: {medians}"
+        return f"inputs differ along {name} of what the model sees: {medians}"
+
+
+def _together(time: float, answers: int, found: list[tuple[dict[str, float], list[Signal]]]) -> Look:
+    """The looks at both windows as one, each thing by its highest ratio."""
+    ratios: dict[str, float] = {}
+    signals: dict[str, Signal] = {}
+    for own, told in found:
+        for name, ratio in own.items():
+            ratios[name] = max(ratio, ratios.get(name, 0.0))
+        for signal in told:
+            if signal.name not in signals or signals[signal.name].ratio < signal.ratio:
+                signals[signal.name] = signal
+    return Look(time, answers, ratios, tuple(sorted(signals.values(), key=lambda one: -one.ratio)))

@@ -1,0 +1,285 @@
+"""The verb `monitor`: a journal → what was answered, whether it is still what the model was made for, and a page."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from danlu.base.bundle import is_bundle, open_bundle
+from danlu.base.errors import ConfigError
+from danlu.base.extras import require_extra
+from danlu.base.journal import Journal
+from danlu.base.runs import find_run
+from danlu.monitoring.alarms import UNKNOWN, Alarm, AlarmBook, Event, advice, iso, local
+from danlu.monitoring.drift import DAYS, DriftWatch, Look
+from danlu.monitoring.rows import row_of
+from danlu.monitoring.timeline import Timeline
+from danlu.prediction.reference import Reference, read_reference
+
+PAGE = "monitor.html"
+PERCENTILES = (0.5, 0.95, 0.99)
+LOOK_SECONDS = 2.0
+PAGE_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class MonitorSettings:
+    """`bundle`: reference statistics are its own, where the journal has none. `since`: seconds before now, of what is
+    read. `days`: in which one false alarm is expected. `page`: the file; None for none. `webhook`: where alarms are
+    posted."""
+
+    bundle: str | Path | None = None
+    since: float | None = None
+    days: float = DAYS
+    page: str | Path | None = None
+    webhook: str | None = None
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What is known of one model. `state`: `steady`, `drift`, `retrain`, `too few answers` or `no reference`."""
+
+    model: str
+    state: str
+    timeline: Timeline
+    alarms: tuple[Alarm, ...]
+    look: Look | None
+    reference: Reference | None
+    is_shadow: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        whole = self.timeline.whole()
+        return {
+            "model": self.model,
+            "shadow": self.is_shadow,
+            "state": self.state,
+            "answers": whole.answers,
+            "first": iso(self.timeline.first),
+            "last": iso(self.timeline.last),
+            "mean_confidence": whole.mean_confidence,
+            "low_confidence": whole.low / whole.answers,
+            "unknown": whole.unknown / whole.answers,
+            "latency_ms": {f"p{100 * share:g}": whole.latency(share) for share in PERCENTILES},
+            "class_shares": {name: count / whole.answers for name, count in whole.classes.most_common()},
+            "ratios": dict(self.look.ratios) if self.look else None,
+            "alarms": [alarm.to_json() for alarm in self.alarms],
+        }
+
+
+@dataclass(frozen=True)
+class Monitored:
+    """`models`: those that answer first, then shadows. `unread`: lines of the journal that are no answers. `page`: None
+    where none was written."""
+
+    models: tuple[Watched, ...]
+    unread: int
+    page: Path | None
+
+    @property
+    def has_alarm(self) -> bool:
+        return any(one.alarms for one in self.models)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"format": 1, "models": [one.to_json() for one in self.models], "unread": self.unread}
+
+
+class Monitor:
+    """Reads a journal as it grows."""
+
+    def __init__(self, folder: str | Path, settings: MonitorSettings) -> None:
+        if not Path(folder).is_dir():
+            raise ConfigError(f"no journal at `{folder}`: it is no folder", hint="`danlu serve` writes one to journal/")
+        self.journal, self.settings = Journal(Path(folder)), settings
+        self._after = time.time() - settings.since if settings.since is not None else 0.0
+        self._references = self._all_references()
+        self._timelines: dict[tuple[str, bool], Timeline] = {}
+        self._watches: dict[str, DriftWatch | None] = {}
+        self._books: dict[str, AlarmBook] = {}
+        self._looks: dict[str, Look] = {}
+        self._foreign = 0
+
+    def read(self) -> list[Event]:
+        """Take what is new in the journal; what happened."""
+        events: list[Event] = []
+        for content in self.journal.rows():
+            row = row_of(content)
+            if row is None:
+                self._foreign += 1
+                continue
+            if row.time < self._after:
+                continue
+            timeline = self._timelines.setdefault((row.model, row.is_shadow), Timeline())
+            timeline.add(row)
+            watch = self._watch_of(row.model)
+            look = watch.add(row) if watch is not None else None
+            if look is not None:
+                timeline.mark(row.time, look.ratios)
+                self._looks[row.model] = look
+                events += self._books[row.model].take(look)
+        return events
+
+    def result(self, page: Path | None = None) -> Monitored:
+        models = [
+            Watched(
+                model,
+                self._state(model),
+                timeline,
+                tuple(self._books[model].alarms) if model in self._books else (),
+                self._looks.get(model),
+                self._references.get(model),
+                is_shadow,
+            )
+            for (model, is_shadow), timeline in sorted(
+                self._timelines.items(), key=lambda item: (item[0][1], item[0][0])
+            )
+        ]
+        return Monitored(tuple(models), self.journal.torn + self._foreign, page)
+
+    def _state(self, model: str) -> str:
+        return self._books[model].state if model in self._books else UNKNOWN
+
+    def _watch_of(self, model: str) -> DriftWatch | None:
+        if model not in self._watches:
+            if model not in self._references:
+                self._references = self._all_references()  # a bundle may have been replaced since
+            reference = self._references.get(model)
+            self._watches[model] = DriftWatch(reference, self.settings.days) if reference is not None else None
+            if reference is not None:
+                self._books[model] = AlarmBook(model)
+        return self._watches[model]
+
+    def _all_references(self) -> dict[str, Reference]:
+        found = {
+            model: Reference.from_json(content, f"{self.journal.folder}: {model}")
+            for model, content in self.journal.references().items()
+        }
+        if self.settings.bundle is not None:
+            place = self.settings.bundle
+            bundle = open_bundle(place if is_bundle(place) else find_run(place).bundle_folder)
+            found[bundle.model] = read_reference(bundle)
+        return found
+
+
+def monitor(folder: str | Path, settings: MonitorSettings = MonitorSettings()) -> Monitored:
+    """Read a journal to its end and write a page. Alarms that still last are posted to the webhook.
+
+    Raises `ConfigError` where there is no journal or nothing in it, and `ModelError` for damaged reference statistics.
+
+    >>> monitor("journal").models[0].state     # doctest: +SKIP
+    'steady'
+    """
+    from danlu.monitoring.webhook import post
+
+    _check(settings)
+    reader = Monitor(folder, settings)
+    reader.read()
+    found = reader.result()
+    if not found.models:
+        raise ConfigError(f"nothing was answered in `{folder}`" + (" in this time" if settings.since else ""))
+    _check_bundle(found, settings)
+    if settings.webhook is not None:
+        for one in found.models:
+            if one.alarms and one.alarms[-1].end is None:
+                alarm = one.alarms[-1]
+                signals = tuple(alarm.worst)
+                post(settings.webhook, Event(one.state, one.model, alarm.last, signals[0].sentence, signals))
+    return _with_page(found, settings)
+
+
+def watch(
+    folder: str | Path,
+    settings: MonitorSettings = MonitorSettings(),
+    tell: Callable[[Event], None] | None = None,
+    *,
+    seconds: float = LOOK_SECONDS,
+) -> Iterator[Monitored]:
+    """Read a journal while it grows, for ever: what is known after each look, every `seconds`.
+
+    What happens while it watches goes to `tell` and to the webhook; the page is written every half minute.
+    """
+    from danlu.monitoring.webhook import post
+
+    _check(settings)
+    reader = Monitor(folder, settings)
+    reader.read()
+    written = float("-inf")
+    while True:
+        found = reader.result()
+        if settings.page is not None and found.models and time.monotonic() - written >= PAGE_SECONDS:
+            found = _with_page(found, settings, refresh=int(PAGE_SECONDS))
+            written = time.monotonic()
+        yield found
+        time.sleep(seconds)
+        for event in reader.read():
+            if tell is not None:
+                tell(event)
+            if settings.webhook is not None:
+                post(settings.webhook, event)
+
+
+def _check(settings: MonitorSettings) -> None:
+    if settings.days <= 0:
+        raise ConfigError(f"days between false alarms are more than 0, got {settings.days:g}")
+    if settings.page is not None:
+        require_extra("monitor", "the monitor's page")
+    if settings.webhook is not None and not settings.webhook.startswith(("http://", "https://")):
+        raise ConfigError("a webhook is an address that starts with http:// or https://")
+
+
+def _check_bundle(found: Monitored, settings: MonitorSettings) -> None:
+    if settings.bundle is not None and all(one.reference is None for one in found.models):
+        there = ", ".join(f"`{one.model}`" for one in found.models)
+        raise ConfigError(f"the journal has no answers of `{settings.bundle}`, it has those of {there}")
+
+
+def _with_page(found: Monitored, settings: MonitorSettings, *, refresh: int | None = None) -> Monitored:
+    if settings.page is None:
+        return found
+    from danlu.reporting.monitor_page import write_monitor
+
+    path = Path(settings.page)
+    models = [{**one.to_json(), **_charted(one)} for one in found.models]
+    write_monitor(path, models, unread=found.unread, days=settings.days, advice=_advice(found), refresh=refresh)
+    return Monitored(found.models, found.unread, path)
+
+
+def _charted(one: Watched) -> dict[str, Any]:
+    """What the page draws over time, and against what."""
+    reference, pieces = one.reference, one.timeline.pieces
+    total = sum(reference.counts.values()) if reference is not None else 0
+    return {
+        "pieces": [
+            {
+                "time": piece.start,
+                "per_second": piece.answers / one.timeline.seconds,
+                "confidence": piece.mean_confidence,
+                "low": piece.low / piece.answers,
+                "p50": piece.latency(0.5),
+                "p99": piece.latency(0.99),
+                "shares": {name: count / piece.answers for name, count in piece.classes.items()},
+                "ratios": piece.ratios,
+            }
+            for piece in pieces
+            if piece.answers
+        ],
+        "seconds": one.timeline.seconds,
+        "reference_shares": {name: count / total for name, count in reference.counts.items()} if reference else {},
+        "reference_examples": reference.examples if reference else 0,
+        "spans": [(alarm.start, alarm.end or alarm.last) for alarm in one.alarms],
+        "told": [
+            {
+                "start": local(alarm.start),
+                "end": local(alarm.end) if alarm.end is not None else "",
+                "answers": alarm.answers,
+                "sentences": [(signal.ratio, signal.sentence) for signal in alarm.worst],
+            }
+            for alarm in reversed(one.alarms)
+        ],
+    }
+
+
+def _advice(found: Monitored) -> str:
+    return advice({one.model: one.state for one in found.models})

@@ -1,0 +1,49 @@
+"""A row of the journal as a monitor reads it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+LATEST = 4e9  # seconds since 1970, in 2096
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One answer. `time`: seconds since 1970; `label`: the most probable class; `numbers`: confidence, entropy and, of
+    bundles that have one, the summary of the features."""
+
+    time: float
+    id: str
+    model: str
+    label: str
+    is_unknown: bool
+    ms: float
+    numbers: tuple[float, ...]
+    is_shadow: bool
+
+    @property
+    def confidence(self) -> float:
+        return self.numbers[0]
+
+
+def row_of(content: Mapping[str, Any]) -> Row | None:
+    """None where it is no answer."""
+    try:
+        numbers = (content["confidence"], content["entropy"], *content.get("features", ()))
+        found = Row(
+            float(content["time"]),
+            str(content["id"]),
+            str(content["model"]),
+            str(content["class"]),
+            bool(content["unknown"]),
+            float(content["ms"]),
+            tuple(map(float, numbers)),
+            bool(content.get("shadow", False)),
+        )
+    except (KeyError, TypeError, ValueError):
+        return None
+    is_good = 0 < found.time < LATEST and 0 <= found.ms < math.inf and all(map(math.isfinite, found.numbers))
+    return found if is_good else None
