@@ -11,6 +11,7 @@ Every public name is loaded on first use, so `import danlu` costs a few millisec
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
     from danlu.training.trainer import Trainer as Trainer
 
 __version__ = "0.1.0"
+
+# onnxruntime 1.31 sends what it is used for to its maker, on Linux too, unless this is set before it is imported; its
+# own `disable_telemetry_events()` comes too late. What the user has set stays.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _PUBLIC = {
     "train": "danlu.training.train",

@@ -92,6 +92,22 @@ def test_request_of_a_hanging_worker_ends_within_two_seconds(images: Path, tmp_p
         assert time.monotonic() - started < 2
 
 
+def test_workers_end_when_the_supervisor_is_killed_so_that_another_can_have_the_address(
+    images: Path, tmp_path: Path
+) -> None:
+    with Server([images], tmp_path, "--workers", 2) as server:
+        server.process.kill()
+        server.process.wait(10)
+        wait_for(lambda: not is_listened_on(server.port), 5)
+        with Server([images], tmp_path, "--workers", 1, "--port", server.port) as another:
+            assert another.post(picture())[0] == 200
+
+
+def is_listened_on(port: int) -> bool:
+    with socket.socket() as trial:
+        return trial.connect_ex(("127.0.0.1", port)) == 0
+
+
 def test_every_route_but_life_and_readiness_needs_the_key(images: Path, tmp_path: Path) -> None:
     (tmp_path / "key").write_text(KEY + "\n", encoding="utf-8")
     with Server([images], tmp_path, "--api-key-file", "key", "--workers", 1) as server:
@@ -172,6 +188,19 @@ def test_slow_and_oversized_headers_end(server: Server, monkeypatch: pytest.Monk
         started = time.monotonic()
         assert connection.recv(100) == b""
         assert 8 < time.monotonic() - started < 13
+
+
+def test_answer_is_written_whole(server: Server) -> None:
+    """A process killed between head and body would leave half an answer, which no proxy can ask for again."""
+    body = picture()
+    asked = (
+        b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    )
+    with socket.create_connection((server.host, server.port), 5) as connection:
+        for _ in range(50):
+            connection.sendall(asked)
+            told, _, rest = connection.recv(65_536).partition(b"\r\n\r\n")
+            assert f"content-length: {len(rest)}".encode() in told
 
 
 # What `serve` refuses before it listens

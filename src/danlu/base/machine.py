@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import shutil
@@ -11,6 +12,7 @@ from typing import Any
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # names and numbers of malloc.h
 PACKAGES = ("torch", "numpy", "pillow", "tokenizers", "pydantic", "safetensors", "scikit-learn", "onnxruntime")
+GROUPS, OWN_GROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
 def cache_folder() -> Path:
@@ -22,8 +24,29 @@ def cache_folder() -> Path:
 
 
 def available_cores() -> int:
-    """Processor cores this process may use, which can be fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Processor cores this process may use, which can be fewer than the machine has: by its affinity, or by the quota
+    that a container or a unit of systemd has, which counts as the next whole number."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = _quota()
+    return cores if quota is None else max(1, min(cores, math.ceil(quota)))
+
+
+def _quota() -> float | None:
+    """Processor seconds a second that the control group, or one above it, may use (Linux, version 2 of the groups)."""
+    try:
+        rows = OWN_GROUP.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    found: list[float] = []
+    for own in [GROUPS / row.removeprefix("0::").strip("/") for row in rows if row.startswith("0::")]:
+        for group in [own, *own.parents]:
+            try:
+                most, period = (group / "cpu.max").read_text(encoding="utf-8").split()
+            except (OSError, ValueError):
+                continue
+            if most != "max":
+                found.append(int(most) / int(period))
+    return min(found, default=None)
 
 
 def is_oversubscribed() -> bool:

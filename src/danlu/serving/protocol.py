@@ -1,4 +1,5 @@
-"""uvicorn's HTTP protocol with an end to every wait for a client, and a drain that resets nobody."""
+"""uvicorn's HTTP protocol with an end to every wait for a client, answers that are written whole, and a drain that
+resets nobody."""
 
 from __future__ import annotations
 
@@ -13,6 +14,35 @@ READING_SECONDS = 30.0
 KEEP_ALIVE_SECONDS = 5
 LAST_SECONDS = 1.0
 HEADER_BYTES = 32 * 2**10
+
+
+class JoinedWrites:
+    """A transport that writes at once what one turn of the loop gives it.
+
+    uvicorn writes the head of an answer and its body by two calls. A process that is killed between them leaves half an
+    answer, which a proxy has begun to pass on and can no longer ask for elsewhere.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport, self._loop = transport, loop
+        self._parts: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        if not self._parts:
+            self._loop.call_soon(self._flush)
+        self._parts.append(data)
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        if self._parts and not self._transport.is_closing():
+            self._transport.write(b"".join(self._parts))
+        self._parts.clear()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
 
 
 class PatientProtocol(HttpToolsProtocol):
@@ -34,6 +64,7 @@ class PatientProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.transport = JoinedWrites(transport, self.loop)  # type: ignore[assignment]
         self._start_clock()
 
     def connection_lost(self, exc: Exception | None) -> None:

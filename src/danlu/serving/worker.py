@@ -1,14 +1,17 @@
 """One process that answers: `python -m danlu.serving.worker PIPE`, started by the supervisor.
 
-It reads its orders from standard input, beats on the pipe while it is well, reloads at SIGHUP and drains at SIGTERM.
+It reads its orders from standard input, beats on the pipe while it is well, reloads at SIGHUP, and drains at SIGTERM or
+when nobody hears it any more.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import os
+import select
 import signal
 import socket
 import sys
@@ -53,7 +56,7 @@ async def serve(orders: dict[str, Any], pipe: int) -> None:
         lambda: PatientProtocol(server.config, server.server_state, {}, loop),
         lambda: len(connections) >= orders["most_connections"],
     )
-    living = loop.create_task(_live(service, server, pipe, reload))
+    living = loop.create_task(_live(service, server, pipe, reload, stop.set))
     await stop.wait()
     service.is_draining = True
     await asyncio.sleep(orders["drain_delay"])
@@ -91,12 +94,18 @@ def _server(service: Service, orders: dict[str, Any]) -> uvicorn.Server:
     return uvicorn.Server(config)
 
 
-async def _live(service: Service, server: uvicorn.Server, pipe: int, reload: Callable[[], None]) -> None:
-    """Beat, keep the date, and look whether a bundle was replaced."""
+async def _live(
+    service: Service, server: uvicorn.Server, pipe: int, reload: Callable[[], None], stop: Callable[[], None]
+) -> None:
+    """Beat, keep the date, look whether a bundle was replaced, and end where the supervisor was killed: nobody would
+    replace this worker, and a new supervisor could not have its address."""
     marks = service.deployment.marks()
     for number in itertools.count():
-        if service.status != "stuck":
-            os.write(pipe, b".")
+        if _is_unheard(pipe):
+            stop()
+        elif service.status != "stuck":
+            with contextlib.suppress(BrokenPipeError):
+                os.write(pipe, b".")
         if number % BEATS_A_SECOND == 0:
             await server.on_tick(0)
             service.count_lost()
@@ -104,6 +113,13 @@ async def _live(service: Service, server: uvicorn.Server, pipe: int, reload: Cal
                 marks = now
                 reload()
         await asyncio.sleep(1 / BEATS_A_SECOND)
+
+
+def _is_unheard(pipe: int) -> bool:
+    """Whether nothing has the other end of the pipe."""
+    look = select.poll()
+    look.register(pipe, 0)
+    return bool(look.poll(0))
 
 
 def main() -> int:
