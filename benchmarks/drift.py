@@ -204,11 +204,11 @@ def tilted(labels: np.ndarray, change: str, rng: np.random.Generator) -> np.ndar
 def by_danlu(numbers: np.ndarray, answered: np.ndarray, reference: Reference) -> int | None:
     watch, classes = DriftWatch(reference), list(reference.counts)
     for place, (values, label) in enumerate(zip(numbers.tolist(), answered.tolist(), strict=True)):
-        look = watch.add(as_row(place, values, classes[label]))
-        if look is not None and look.signals:
-            if place < CLEAN:
+        for look in watch.add(as_row(place, values, classes[label])):
+            if look.signals and place < CLEAN:
                 raise RuntimeError(f"an alarm before the change: {look.signals}")
-            return place + 1 - CLEAN
+            if look.signals:
+                return place + 1 - CLEAN
     return None
 
 
@@ -249,7 +249,7 @@ def psi(now: np.ndarray, before: np.ndarray) -> float:
 def stationary(clean: Told, reference: Reference, known: np.ndarray, days: int) -> dict[str, int]:
     """Alarms of unchanged answers: looks as often as the monitor's at ten requests a second."""
     rng = np.random.default_rng(0)
-    watch, book, classes = DriftWatch(reference), AlarmBook("m"), list(reference.counts)
+    book, classes = AlarmBook("m", DriftWatch(reference)), list(reference.counts)
     rows = [(tuple(values), classes[label]) for values, label in zip(clean.numbers.tolist(), clean.labels, strict=True)]
     found = {"danlu": 0, "PSI": 0, "KS 0.05": 0}
     was = {"PSI": False, "KS 0.05": False}
@@ -258,9 +258,7 @@ def stationary(clean: Told, reference: Reference, known: np.ndarray, days: int) 
         chosen = rng.integers(0, len(rows), min(100_000, total - start))
         for place, index in enumerate(chosen.tolist(), start):
             values, label = rows[index]
-            look = watch.add(Row(1e9 + place / PER_SECOND, "", "m", label, False, 1.0, values, False))
-            if look is not None:
-                book.take(look)
+            book.add(Row(1e9 + place / PER_SECOND, "", "m", label, False, 1.0, values, False))
         for end in range(WINDOW, len(chosen) + 1, WINDOW):
             window = chosen[end - WINDOW : end]
             spoken = rules(clean.numbers[window, 0], clean.labels[window], reference, known)

@@ -14,9 +14,10 @@ import pytest
 import yaml
 from proxy import CONFIGURATION
 
+from danlu import __version__
 from danlu.base.journal import MOST_BYTES
 from danlu.cli.serve import command as serve_command
-from danlu.serving import app
+from danlu.serving import front
 from danlu.serving.bodies import IMAGE_LIMIT
 from danlu.serving.protocol import BODY_SECONDS, HEADER_SECONDS, KEEP_ALIVE_SECONDS
 from danlu.serving.serve import ServeSettings
@@ -98,7 +99,7 @@ def test_probes_ask_routes_that_need_no_key_or_there_is_none(pod: dict[str, Any]
     for name in ("startupProbe", "readinessProbe", "livenessProbe"):
         asked = container[name]["httpGet"]
         assert ("GET", asked["path"]) in routes()
-        assert asked["path"] in app.OPEN or (told["insecure"] and told["api_key_file"] is None)
+        assert asked["path"] in front.OPEN or (told["insecure"] and told["api_key_file"] is None)
         assert told["host"] == "0.0.0.0"
         assert ports.get(asked["port"], asked["port"]) == told["port"] == container["ports"][0]["containerPort"]
     assert "ready" in container["readinessProbe"]["httpGet"]["path"]
@@ -166,7 +167,7 @@ def test_image_starts_as_the_deployment_does_and_as_the_same_user() -> None:
     users = re.findall(r"^USER (\d+):(\d+)$", DOCKERFILE, re.MULTILINE)
     assert users == [(str(pod["securityContext"]["runAsUser"]), str(pod["securityContext"]["runAsGroup"]))]
     assert f"EXPOSE {told['port']}\n" in DOCKERFILE
-    assert f"http://127.0.0.1:{told['port']}{app.OPEN[1]}'" in DOCKERFILE
+    assert f"http://127.0.0.1:{told['port']}{front.OPEN[1]}'" in DOCKERFILE
 
 
 def test_build_gets_what_it_copies_and_no_data() -> None:
@@ -178,7 +179,7 @@ def test_build_gets_what_it_copies_and_no_data() -> None:
     assert {f"!{name}" for name in names} == {line for line in kept if line.startswith("!")}
     assert all((ROOT / name).exists() for name in names)
     meant = re.search(r"--target danlu -t \S+:(\S+)", DOCKERFILE)
-    assert meant is not None and meant[1] == app.__version__
+    assert meant is not None and meant[1] == __version__
 
 
 # systemd
@@ -192,7 +193,7 @@ def test_unit_starts_the_service_and_waits_until_it_is_ready() -> None:
     assert (Path(program).name, verb, told["port"]) == ("danlu", "serve", 8001)
     assert told["api_key_file"] == "${CREDENTIALS_DIRECTORY}/" + found["LoadCredential"][0].partition(":")[0]
     assert told["journal"].startswith("${STATE_DIRECTORY}/") and "StateDirectory" in found
-    assert found["ExecStartPost"][0].endswith(f" http://{ServeSettings.host}:%i{app.OPEN[1]}")
+    assert found["ExecStartPost"][0].endswith(f" http://{ServeSettings.host}:%i{front.OPEN[1]}")
 
 
 def test_unit_lets_the_service_drain() -> None:
@@ -249,7 +250,7 @@ def test_what_is_not_public_are_routes() -> None:
 
 
 def test_ids_that_nginx_keeps_are_those_the_service_takes() -> None:
-    assert f'"~^{app._ID.pattern.decode()}$"' in NGINX
+    assert f'"~^{front._ID.pattern.decode()}$"' in NGINX
 
 
 # The words about it

@@ -7,9 +7,11 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
-from danlu.monitoring.drift import Look, Signal
+from danlu.monitoring.drift import WINDOWS, DriftWatch, Look, Signal
+from danlu.monitoring.rows import Row
 
-CLEAN_ANSWERS = 500  # without a signal, after which an alarm is over
+CALM = 0.7  # of a limit; an alarm near it would end and begin again all the time
+CLEAN_ANSWERS = 500  # all calm, after which an alarm is over
 LASTING_ANSWERS = 5000
 LASTING_SECONDS = 86_400.0
 STEADY, DRIFT, RETRAIN, FEW, UNKNOWN = "steady", "drift", "retrain", "too few answers", "no reference"
@@ -18,12 +20,16 @@ STEADY, DRIFT, RETRAIN, FEW, UNKNOWN = "steady", "drift", "retrain", "too few an
 @dataclass
 class Alarm:
     """`start`, `last`, `end`: seconds since 1970, of the first and last look with a signal, and of the look that found
-    it over. `signals`: by name, each at its highest ratio."""
+    it over. `uneasy_answers`: how many answers there were at the last look that was not calm. `is_short`: whether the
+    short window gave signals; then it alone says when they are over, as the long one has them in it for long.
+    `signals`: by name, each at its highest ratio."""
 
     start: float
     start_answers: int
     last: float
     last_answers: int
+    uneasy_answers: int
+    is_short: bool
     signals: dict[str, Signal] = field(default_factory=dict)
     end: float | None = None
 
@@ -42,7 +48,7 @@ class Alarm:
         return sorted(self.signals.values(), key=lambda one: -one.ratio)
 
     def take(self, look: Look) -> None:
-        self.last, self.last_answers = look.time, look.answers
+        self.last, self.last_answers, self.uneasy_answers = look.time, look.answers, look.answers
         for signal in look.signals:
             if signal.name not in self.signals or self.signals[signal.name].ratio <= signal.ratio:
                 self.signals[signal.name] = signal
@@ -78,39 +84,64 @@ class Event:
 
 
 class AlarmBook:
-    """The alarms of one model."""
+    """Watches one model, and keeps its alarms."""
 
-    def __init__(self, model: str) -> None:
-        self.model = model
+    def __init__(self, model: str, watch: DriftWatch) -> None:
+        self.model, self.watch = model, watch
         self.alarms: list[Alarm] = []
-        self.state = FEW
+        self.look: Look | None = None
         self._was_lasting = False
 
     @property
     def now(self) -> Alarm | None:
         return self.alarms[-1] if self.alarms and self.alarms[-1].end is None else None
 
-    def take(self, look: Look) -> list[Event]:
-        """What is new after a look."""
-        alarm, events = self.now, []
+    @property
+    def state(self) -> str:
+        if self.look is None:
+            return FEW
+        alarm = self.now
+        return STEADY if alarm is None else RETRAIN if alarm.is_lasting else DRIFT
+
+    def add(self, row: Row) -> tuple[list[Look], list[Event]]:
+        """Take an answer; what was found where it was time to look, and what is new."""
+        looks = self.watch.add(row)
+        return looks, [event for look in looks for event in self._take(look)]
+
+    def _take(self, look: Look) -> list[Event]:
+        self.look, alarm = look, self.now
+        is_short = look.window == WINDOWS[0].size
+        if alarm is None:
+            return self._begin(look, is_short) if look.signals else []
+        if alarm.is_short and not is_short:
+            return []
         if look.signals:
-            if alarm is None:
-                alarm = Alarm(look.time, look.answers, look.time, look.answers)
-                self.alarms.append(alarm)
-                self._was_lasting = False
-                text = f"drift: {look.signals[0].sentence}"
-                events.append(Event(DRIFT, self.model, look.time, text, look.signals))
+            alarm.is_short |= is_short
             alarm.take(look)
-            if alarm.is_lasting and not self._was_lasting:
-                self._was_lasting = True
-                text = f"time to retrain: drift since {local(alarm.start)}, over {alarm.answers:,} answers"
-                events.append(Event(RETRAIN, self.model, look.time, text, tuple(alarm.worst)))
-        elif alarm is not None and look.answers - alarm.last_answers >= CLEAN_ANSWERS:
-            alarm.end = look.time
-            events.append(Event("over", self.model, look.time, f"the drift since {local(alarm.start)} is over"))
-            alarm = None
-        self.state = STEADY if alarm is None else RETRAIN if alarm.is_lasting else DRIFT
-        return events
+            return self._lasting(alarm, look)
+        if alarm.is_short == is_short:
+            if look.highest >= CALM:
+                alarm.uneasy_answers = look.answers
+            elif look.answers - alarm.uneasy_answers >= CLEAN_ANSWERS:
+                alarm.end = look.time
+                self.watch.forget()
+                return [Event("over", self.model, look.time, f"the drift since {local(alarm.start)} is over")]
+        return []
+
+    def _begin(self, look: Look, is_short: bool) -> list[Event]:
+        alarm = Alarm(look.time, look.answers, look.time, look.answers, look.answers, is_short)
+        alarm.take(look)
+        self.alarms.append(alarm)
+        self._was_lasting = False
+        return [Event(DRIFT, self.model, look.time, f"drift: {look.signals[0].sentence}", look.signals)]
+
+    def _lasting(self, alarm: Alarm, look: Look) -> list[Event]:
+        """The news, once, that an alarm lasts."""
+        if self._was_lasting or not alarm.is_lasting:
+            return []
+        self._was_lasting = True
+        text = f"time to retrain: drift since {local(alarm.start)}, over {alarm.answers:,} answers"
+        return [Event(RETRAIN, self.model, look.time, text, tuple(alarm.worst))]
 
 
 def iso(time: float) -> str:
@@ -125,7 +156,7 @@ def local(time: float) -> str:
 def advice(states: Mapping[str, str]) -> str:
     """What to do, from the state of each model."""
     if RETRAIN in states.values():
-        return "label some of the new inputs, add them to the data, and train again"
+        return "Label some of the new inputs, add them to the data, and train again"
     if DRIFT in states.values():
-        return "look at what is sent now: a broken camera or client is no reason to train again"
+        return "Look at what is sent now: a broken camera or client is no reason to train again"
     return ""

@@ -48,19 +48,25 @@ class Signal:
 
 @dataclass(frozen=True)
 class Look:
-    """What one look found. `ratios`: by what was looked at, the ratio to its limit; `signals`: those from 1 on."""
+    """What one look at a window found. `answers`: how many there were before it; `ratios`: by what was looked at, the
+    ratio to its limit; `signals`: those from 1 on, the highest first."""
 
     time: float
     answers: int
+    window: int
     ratios: dict[str, float]
     signals: tuple[Signal, ...]
+
+    @property
+    def highest(self) -> float:
+        return max(self.ratios.values())
 
 
 class DriftWatch:
     """Watches one model. `days`: in which one false alarm is expected.
 
-    >>> watch = DriftWatch(reference)                                  # doctest: +SKIP
-    >>> looks = [look for row in rows if (look := watch.add(row))]     # doctest: +SKIP
+    >>> watch = DriftWatch(reference)                           # doctest: +SKIP
+    >>> looks = [look for row in rows for look in watch.add(row)]     # doctest: +SKIP
     """
 
     def __init__(self, reference: Reference, days: float = DAYS) -> None:
@@ -73,8 +79,12 @@ class DriftWatch:
         self._filled = self._seen = 0
         self._looked_at = [(0, -math.inf)] * len(WINDOWS)
 
-    def add(self, row: Row) -> Look | None:
-        """Take an answer; what was found where it was time to look."""
+    def forget(self) -> None:
+        """Let no window reach back beyond this moment."""
+        self._filled = 0
+
+    def add(self, row: Row) -> list[Look]:
+        """Take an answer; what was found where it was time to look at a window."""
         if self._filled == len(self._labels):
             self._numbers[: self._size] = self._numbers[-self._size :]
             self._labels[: self._size] = self._labels[-self._size :]
@@ -85,15 +95,13 @@ class DriftWatch:
         self._labels[self._filled] = self._classes.get(row.label, len(self._classes))
         self._filled += 1
         self._seen += 1
-        if self._seen < FEWEST:
-            return None
-        found: list[tuple[dict[str, float], list[Signal]]] = []
-        for place, window in enumerate(WINDOWS):
+        found: list[Look] = []
+        for place, window in enumerate(WINDOWS) if self._filled >= FEWEST else ():
             answers, time = self._looked_at[place]
             if self._seen - answers >= window.answers and row.time - time >= window.seconds:
                 self._looked_at[place] = (self._seen, row.time)
-                found.append(self._look(window))
-        return _together(row.time, self._seen, found) if found else None
+                found.append(self._look(window, row.time))
+        return found
 
     @cached_property
     def doubts(self) -> dict[int, float]:
@@ -101,7 +109,7 @@ class DriftWatch:
         comparisons = len(self._names) + 1
         return {window.size: window.seconds / (self.days * 86_400) / comparisons / len(WINDOWS) for window in WINDOWS}
 
-    def _look(self, window: Window) -> tuple[dict[str, float], list[Signal]]:
+    def _look(self, window: Window, time: float) -> Look:
         count = min(window.size, self._filled)
         numbers = self._numbers[self._filled - count : self._filled]
         labels = self._labels[self._filled - count : self._filled]
@@ -118,7 +126,8 @@ class DriftWatch:
             if ratios[name] >= 1:
                 signals.append(Signal(name, ratios[name], self._sentence(name, column, gap.is_higher)))
         ratios[CLASS_SHARES], told = self._class_shares(labels, doubt)
-        return ratios, signals + told
+        ordered = sorted(signals + told, key=lambda one: -one.ratio)
+        return Look(time, self._seen, window.size, ratios, tuple(ordered))
 
     def _class_shares(self, labels: np.ndarray, doubt: float) -> tuple[float, list[Signal]]:
         """The highest ratio of a class, of logarithms of likelihood and limit, and the signals of those from 1 on."""
@@ -156,16 +165,3 @@ class DriftWatch:
             where = "farther from" if is_higher else "nearer to"
             return f"inputs lie {where} the middle of the training data, as the model sees them: {medians}"
         return f"inputs differ along {name} of what the model sees: {medians}"
-
-
-def _together(time: float, answers: int, found: list[tuple[dict[str, float], list[Signal]]]) -> Look:
-    """The looks at both windows as one, each thing by its highest ratio."""
-    ratios: dict[str, float] = {}
-    signals: dict[str, Signal] = {}
-    for own, told in found:
-        for name, ratio in own.items():
-            ratios[name] = max(ratio, ratios.get(name, 0.0))
-        for signal in told:
-            if signal.name not in signals or signals[signal.name].ratio < signal.ratio:
-                signals[signal.name] = signal
-    return Look(time, answers, ratios, tuple(sorted(signals.values(), key=lambda one: -one.ratio)))

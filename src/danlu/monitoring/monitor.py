@@ -96,9 +96,7 @@ class Monitor:
         self._after = time.time() - settings.since if settings.since is not None else 0.0
         self._references = self._all_references()
         self._timelines: dict[tuple[str, bool], Timeline] = {}
-        self._watches: dict[str, DriftWatch | None] = {}
-        self._books: dict[str, AlarmBook] = {}
-        self._looks: dict[str, Look] = {}
+        self._books: dict[str, AlarmBook | None] = {}
         self._foreign = 0
 
     def read(self) -> list[Event]:
@@ -113,43 +111,33 @@ class Monitor:
                 continue
             timeline = self._timelines.setdefault((row.model, row.is_shadow), Timeline())
             timeline.add(row)
-            watch = self._watch_of(row.model)
-            look = watch.add(row) if watch is not None else None
-            if look is not None:
-                timeline.mark(row.time, look.ratios)
-                self._looks[row.model] = look
-                events += self._books[row.model].take(look)
+            book = self._book_of(row.model)
+            if book is not None:
+                looks, news = book.add(row)
+                events += news
+                for look in looks:
+                    timeline.mark(row.time, look.ratios)
         return events
 
-    def result(self, page: Path | None = None) -> Monitored:
-        models = [
-            Watched(
-                model,
-                self._state(model),
-                timeline,
-                tuple(self._books[model].alarms) if model in self._books else (),
-                self._looks.get(model),
-                self._references.get(model),
-                is_shadow,
-            )
-            for (model, is_shadow), timeline in sorted(
-                self._timelines.items(), key=lambda item: (item[0][1], item[0][0])
-            )
-        ]
-        return Monitored(tuple(models), self.journal.torn + self._foreign, page)
+    def result(self) -> Monitored:
+        """What is known so far."""
+        keys = sorted(self._timelines, key=lambda key: (key[1], key[0]))
+        models = [self._watched(model, is_shadow) for model, is_shadow in keys]
+        return Monitored(tuple(models), self.journal.torn + self._foreign, None)
 
-    def _state(self, model: str) -> str:
-        return self._books[model].state if model in self._books else UNKNOWN
+    def _watched(self, model: str, is_shadow: bool) -> Watched:
+        timeline, book = self._timelines[model, is_shadow], self._books[model]
+        if book is None:
+            return Watched(model, UNKNOWN, timeline, (), None, None, is_shadow)
+        return Watched(model, book.state, timeline, tuple(book.alarms), book.look, book.watch.reference, is_shadow)
 
-    def _watch_of(self, model: str) -> DriftWatch | None:
-        if model not in self._watches:
+    def _book_of(self, model: str) -> AlarmBook | None:
+        if model not in self._books:
             if model not in self._references:
                 self._references = self._all_references()  # a bundle may have been replaced since
-            reference = self._references.get(model)
-            self._watches[model] = DriftWatch(reference, self.settings.days) if reference is not None else None
-            if reference is not None:
-                self._books[model] = AlarmBook(model)
-        return self._watches[model]
+            found = self._references.get(model)
+            self._books[model] = AlarmBook(model, DriftWatch(found, self.settings.days)) if found is not None else None
+        return self._books[model]
 
     def _all_references(self) -> dict[str, Reference]:
         found = {
@@ -268,7 +256,9 @@ def _charted(one: Watched) -> dict[str, Any]:
         "seconds": one.timeline.seconds,
         "reference_shares": {name: count / total for name, count in reference.counts.items()} if reference else {},
         "reference_examples": reference.examples if reference else 0,
-        "spans": [(alarm.start, alarm.end or alarm.last) for alarm in one.alarms],
+        "spans": [(alarm.start, one.timeline.last if alarm.end is None else alarm.end) for alarm in one.alarms],
+        "from": local(one.timeline.first),
+        "to": local(one.timeline.last),
         "told": [
             {
                 "start": local(alarm.start),
