@@ -272,7 +272,7 @@ def over_time(
             axes.axhline(levels[name], color=color, linewidth=0.9, linestyle="--", alpha=0.7)
     if limit is not None:
         axes.axhline(limit, color=WARN, linewidth=1, linestyle=":", label="limit")
-    locator = AutoDateLocator(maxticks=6)
+    locator = AutoDateLocator(minticks=3)
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
     axes.set_ylim(bottom=0)

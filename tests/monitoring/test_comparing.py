@@ -1,0 +1,120 @@
+"""`danlu monitor compare`: which of two models in a journal is better."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from streams import CLASSES, Stream, write_journal
+
+from danlu.base.errors import ConfigError, DataError
+from danlu.cli.monitor import command
+from danlu.monitoring.comparing import compare_arms
+from danlu.monitoring.rows import Row
+
+A, B = "pets@0123456789ab", "better@ba9876543210"
+
+
+def answered(
+    count: int, shares: Sequence[float], *, is_shadow: bool, split: float = 0.5, seed: int = 0
+) -> tuple[list[Row], dict[str, str]]:
+    """Answers of two models of which these shares are right, and the right labels."""
+    rng, rows, labels = np.random.default_rng(seed), [], {}
+    for row in Stream(seed).rows(count):
+        labels[row.id] = str(rng.choice(CLASSES))
+        wrong = next(name for name in CLASSES if name != labels[row.id])
+        for which in (0, 1) if is_shadow else (int(rng.random() < split),):
+            label = labels[row.id] if rng.random() < shares[which] else wrong
+            rows.append(replace(row, model=(A, B)[which], label=label, is_shadow=is_shadow and bool(which)))
+    return rows, labels
+
+
+def write_labels(path: Path, labels: dict[str, str], header: str = "id,label") -> Path:
+    path.write_text("\n".join([header, *(f"{id},{label}" for id, label in labels.items())]) + "\n", encoding="utf-8")
+    return path
+
+
+def test_better_shadow_is_found(tmp_path: Path) -> None:
+    rows, labels = answered(1500, (0.80, 0.88), is_shadow=True)
+    folder = write_journal(tmp_path / "journal", rows)
+    found = compare_arms(folder, write_labels(tmp_path / "labels.csv", labels))
+    assert found.better == B and found.e_value is not None and found.e_value >= 20
+    assert [arm.answers for arm in found.arms] == [1500, 1500] and found.arms[1].is_shadow
+    assert found.arms[0].accuracy == pytest.approx(0.80, abs=0.04)
+    assert found.notes[0].startswith("both answered the same 1,500 inputs, and are alike in 7")
+
+
+def test_better_of_two_that_share_the_requests_is_found(tmp_path: Path) -> None:
+    rows, labels = answered(4000, (0.95, 0.75), is_shadow=False, split=0.2)
+    folder = write_journal(tmp_path / "journal", rows)
+    found = compare_arms(folder, write_labels(tmp_path / "labels.csv", labels))
+    assert found.better == A and sum(arm.answers for arm in found.arms) == 4000
+
+
+def test_equal_models_are_not_decided_and_the_command_says_so(tmp_path: Path) -> None:
+    rows, labels = answered(400, (0.9, 0.9), is_shadow=True, seed=3)
+    folder = write_journal(tmp_path / "journal", rows)
+    path = write_labels(tmp_path / "labels.csv", {**labels, "unheard": "猫"})
+    result = CliRunner().invoke(command, ["compare", str(folder), "--labels", str(path)])
+    assert result.exit_code == 0
+    assert "not decided: the highest e-value is" in result.stdout
+    assert "1 of 401 labels are of answers that these models did not give" in result.stdout
+    told = json.loads(CliRunner().invoke(command, ["compare", str(folder), "--labels", str(path), "--json"]).stdout)
+    assert told["better"] is None and told["e_value"] < 20
+
+
+def test_without_labels_nothing_is_decided(tmp_path: Path) -> None:
+    rows, _ = answered(300, (0.8, 0.9), is_shadow=True)
+    found = compare_arms(write_journal(tmp_path / "journal", rows))
+    assert found.better is None and found.e_value is None and "without labels nobody knows" in found.decision
+
+
+def test_one_of_several_models_is_chosen_by_name(tmp_path: Path) -> None:
+    rows, labels = answered(300, (0.8, 0.9), is_shadow=True)
+    rows.append(replace(rows[0], model="old@000000000000", id="x"))
+    folder = write_journal(tmp_path / "journal", rows)
+    with pytest.raises(ConfigError, match=r"the journal has .*`old@000000000000`"):
+        compare_arms(folder)
+    found = compare_arms(folder, write_labels(tmp_path / "l.csv", labels), ["pets", "better"])
+    assert [arm.model for arm in found.arms] == [A, B]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("id;label\nr0;猫\n", "has no column 'id' and no column 'label'"),
+        ("id,truth\nr0,猫\n", "has no column 'label'"),
+        ("", "has no column"),
+        ("id,label\nr0,\n", "line 2 of .* has no id or no label"),
+        ("id,label\nr0,猫\nr0,dog\n", "1 answers have two labels"),
+        ('id,label\n"r0,猫\n', "cannot be read"),
+    ],
+)
+def test_labels_that_are_none_are_refused(tmp_path: Path, text: str, told: str) -> None:
+    rows, _ = answered(10, (0.8, 0.9), is_shadow=True)
+    folder = write_journal(tmp_path / "journal", rows)
+    (tmp_path / "l.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=told):
+        compare_arms(folder, tmp_path / "l.csv")
+
+
+def test_labels_in_another_encoding_or_nowhere_are_refused(tmp_path: Path) -> None:
+    rows, _ = answered(10, (0.8, 0.9), is_shadow=True)
+    folder = write_journal(tmp_path / "journal", rows)
+    (tmp_path / "l.csv").write_bytes("id,label\nr0,狗\n".encode("gb18030"))
+    for path in (tmp_path / "l.csv", tmp_path / "none.csv"):
+        with pytest.raises(DataError, match="cannot be read"):
+            compare_arms(folder, path)
+
+
+def test_journal_of_one_model_has_nothing_to_compare(tmp_path: Path) -> None:
+    folder = write_journal(tmp_path / "journal", Stream(0).rows(10))
+    with pytest.raises(ConfigError, match="two models are compared"):
+        compare_arms(folder)
+    with pytest.raises(ConfigError, match="it is no folder"):
+        compare_arms(tmp_path / "nowhere")

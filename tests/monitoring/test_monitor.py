@@ -1,0 +1,255 @@
+"""`danlu monitor`: from a journal to numbers, alarms, an exit code, a page and a webhook."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from streams import CLASSES, MODEL, START, Stream, content_of, write_journal
+
+from danlu.base.errors import ConfigError, ModelError
+from danlu.base.journal import JournalWriter
+from danlu.cli.monitor import command
+from danlu.monitoring import webhook
+from danlu.monitoring.alarms import Event
+from danlu.monitoring.monitor import Monitor, MonitorSettings, monitor, watch
+
+
+@pytest.fixture
+def steady(tmp_path: Path) -> Path:
+    stream = Stream(0)
+    return write_journal(tmp_path / "journal", stream.rows(1500), stream.reference())
+
+
+@pytest.fixture
+def drifted(tmp_path: Path) -> Path:
+    stream = Stream(0)
+    rows = [*stream.rows(1500), *stream.rows(900, first=1500, sure=3.0, mixture=(3, 1, 1, 1))]
+    return write_journal(tmp_path / "journal", rows, stream.reference())
+
+
+@pytest.fixture
+def receiver() -> Iterator[tuple[str, list[Any], list[int]]]:
+    """An address, what was posted to it, and the statuses that it answers, 200 when there are no more."""
+    posted: list[Any] = []
+    statuses: list[int] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            posted.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(statuses.pop(0) if statuses else 200)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/hook?token=s3cret", posted, statuses
+        server.shutdown()
+        thread.join()
+
+
+def called(*words: object) -> Result:
+    return CliRunner().invoke(command, [str(word) for word in words])
+
+
+def test_steady_service_is_told_in_numbers(steady: Path) -> None:
+    result = called(steady, "--no-page")
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert lines[0] == f"{MODEL}: steady"
+    assert lines[1].startswith("  answers     1,500 from 2026-11-18 ")
+    assert "below 0.7: " in lines[2] and "unknown: 0.0%" in lines[2]
+    assert lines[3].split()[:4] == ["latency", "p50", "1.99", "ms"]
+    assert lines[4].startswith("  classes     ") and all(name in lines[4] for name in CLASSES)
+    assert not list(steady.glob("*.html"))
+
+
+def test_drift_is_told_with_exit_code_3(drifted: Path) -> None:
+    result = called(drifted)
+    assert result.exit_code == 3
+    assert result.stdout.startswith(f"{MODEL}: drift since 2026-11-18 ")
+    assert "the model is less sure of its answers" in result.stdout or "probabilities are more spread" in result.stdout
+    assert "`猫` is " in result.stdout
+    page = (drifted / "monitor.html").read_text(encoding="utf-8")
+    assert "猫" in page and "Look at what is sent now" in page and page.count("<svg") == 5
+    assert 'http-equiv="refresh"' not in page and "<script" not in page
+
+
+def test_everything_is_there_as_json(drifted: Path) -> None:
+    result = called(drifted, "--json", "--no-page")
+    (found,) = json.loads(result.stdout)["models"]
+    assert (found["model"], found["state"], found["answers"]) == (MODEL, "drift", 2400)
+    assert sum(found["class_shares"].values()) == pytest.approx(1)
+    assert set(found["latency_ms"]) == {"p50", "p95", "p99"}
+    (alarm,) = found["alarms"]
+    assert alarm["end"] is None and alarm["signals"][0]["ratio"] > 1 and max(found["ratios"].values()) > 1
+
+
+def test_only_the_latest_time_is_read_where_it_is_asked_for(tmp_path: Path) -> None:
+    stream, now = Stream(0), time.time()
+    rows = [*stream.rows(1000, start=now - 7200, shift=9.0), *stream.rows(1000, start=now - 600)]
+    write_journal(tmp_path / "journal", rows, stream.reference())
+    assert called(tmp_path / "journal", "--no-page").exit_code == 3
+    result = called(tmp_path / "journal", "--no-page", "--since", "1h")
+    assert result.exit_code == 0 and " 1,000 from " in result.stdout
+    with pytest.raises(ConfigError, match=r"nothing was answered in .* in this time"):
+        monitor(tmp_path / "journal", MonitorSettings(since=1))
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["nowhere"], "no journal at `nowhere`"),
+        (["empty"], "nothing was answered in `empty`"),
+        (["empty", "--false-alarm-days", "0"], "more than 0, got 0"),
+        (["empty", "--webhook", "ftp://x"], "starts with http"),
+        (["empty", "--bundle", "empty"], "empty"),
+    ],
+)
+def test_what_cannot_be_is_told(tmp_path: Path, words: list[str], told: str) -> None:
+    (tmp_path / "empty").mkdir()
+    result = called(*words)
+    assert isinstance(result.exception, ConfigError) and told in str(result.exception)
+
+
+@pytest.mark.parametrize("since", ["1", "yesterday", "-1h", "1w"])
+def test_time_that_is_none_is_a_mistake_of_usage(steady: Path, since: str) -> None:
+    result = called(steady, "--since", since)
+    assert result.exit_code == 2 and "90m, 24h or 7d" in result.output
+
+
+def test_journal_may_be_called_as_it_is_by_default(steady: Path) -> None:
+    """`danlu monitor journal` names a folder, no sub-command."""
+    assert steady.name == "journal" and called("journal", "--no-page").exit_code == 0
+
+
+def test_model_without_reference_has_numbers_alone(tmp_path: Path) -> None:
+    write_journal(tmp_path / "journal", Stream(0).rows(300))
+    result = called(tmp_path / "journal")
+    assert result.exit_code == 0 and result.stdout.startswith(f"{MODEL}: no reference")
+    assert "There are no reference statistics" in (tmp_path / "journal" / "monitor.html").read_text(encoding="utf-8")
+
+
+def test_lines_that_are_no_answers_are_counted(steady: Path) -> None:
+    (path,) = steady.glob("*.jsonl")
+    bad = [{"time": 1.0}, {**content_of(next(iter(Stream(0).rows(1)))), "confidence": "high"}, [1]]
+    path.write_text(path.read_text(encoding="utf-8") + "".join(json.dumps(row) + "\n" for row in bad), encoding="utf-8")
+    result = called(steady, "--no-page")
+    assert result.exit_code == 0 and "3 lines of the journal could not be read" in result.stdout
+    assert " 1,500 from " in result.stdout
+
+
+def test_damaged_reference_is_refused(steady: Path) -> None:
+    next((steady / "references").iterdir()).write_text('{"model": "m", "reference": {"format": 2}}', encoding="utf-8")
+    with pytest.raises(ModelError, match="does not hold reference statistics"):
+        monitor(steady)
+
+
+def test_shadow_is_watched_beside_what_answers(tmp_path: Path) -> None:
+    stream = Stream(0)
+    rows = list(stream.rows(300))
+    both = [one for row in rows for one in (row, replace(row, model="other@1", is_shadow=True))]
+    found = monitor(write_journal(tmp_path / "journal", both, stream.reference()))
+    assert [(one.model, one.is_shadow) for one in found.models] == [(MODEL, False), ("other@1", True)]
+
+
+def test_alarm_that_lasts_is_posted(drifted: Path, receiver: tuple[str, list[Any], list[int]]) -> None:
+    address, posted, _ = receiver
+    monitor(drifted, MonitorSettings(webhook=address))
+    (found,) = posted
+    assert (found["source"], found["event"], found["model"]) == ("danlu", "drift", MODEL)
+    assert (
+        found["text"].startswith(MODEL) and found["signals"][0]["ratio"] > 1 and found["time"].startswith("2026-11-18T")
+    )
+
+
+def test_nothing_is_posted_where_nothing_is_wrong(steady: Path, receiver: tuple[str, list[Any], list[int]]) -> None:
+    address, posted, _ = receiver
+    monitor(steady, MonitorSettings(webhook=address))
+    assert posted == []
+
+
+def test_webhook_that_fails_for_a_moment_is_asked_again(
+    receiver: tuple[str, list[Any], list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, posted, statuses = receiver
+    monkeypatch.setattr(webhook, "PAUSE", 0.01)
+    statuses += [503, 500]
+    assert webhook.post(address, Event("drift", "m", START, "x")) and len(posted) == 3
+
+
+@pytest.mark.parametrize(("statuses", "tries"), [([404], 1), ([500, 500, 500], 3)])
+def test_webhook_that_fails_is_told_without_its_secret(
+    receiver: tuple[str, list[Any], list[int]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    statuses: list[int],
+    tries: int,
+) -> None:
+    address, posted, answers = receiver
+    monkeypatch.setattr(webhook, "PAUSE", 0.01)
+    answers += statuses
+    assert not webhook.post(address, Event("drift", "m", START, "x"))
+    told = capsys.readouterr().err
+    assert len(posted) == tries and f"status {statuses[0]}" in told and "s3cret" not in told
+
+
+def test_webhook_nobody_listens_at_ends_nothing(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+    monkeypatch.setattr(webhook, "PAUSE", 0.01)
+    assert not webhook.post("http://127.0.0.1:9/x", Event("drift", "m", START, "x"))
+    assert "the webhook took no alarm" in capsys.readouterr().err
+
+
+def test_watching_follows_the_journal_and_tells_what_is_new(
+    tmp_path: Path, receiver: tuple[str, list[Any], list[int]]
+) -> None:
+    stream = Stream(0)
+    folder = write_journal(tmp_path / "journal", stream.rows(1000, shift=9.0), stream.reference())
+    events: list[Event] = []
+    page = tmp_path / "m.html"
+    settings = MonitorSettings(webhook=receiver[0], page=page)
+    looks = watch(folder, settings, events.append, seconds=0.01)
+    assert next(looks).models[0].state == "drift" and events == [], "what was before is no news"
+    assert '<meta http-equiv="refresh" content="30">' in page.read_text(encoding="utf-8")
+    writer: JournalWriter[dict[str, Any]] = JournalWriter(folder, list)
+    for row in stream.rows(6000, first=1000, shift=9.0):
+        writer.add(content_of(row))
+    writer.close()
+    assert next(looks).models[0].state == "retrain"
+    assert [event.kind for event in events] == ["retrain"] == [one["event"] for one in receiver[1]]
+
+
+def test_watching_begins_before_anything_is_answered(tmp_path: Path) -> None:
+    (tmp_path / "journal").mkdir()
+    looks = watch(tmp_path / "journal", seconds=0.01)
+    assert next(looks).models == ()
+    stream = Stream(0)
+    write_journal(tmp_path / "journal", stream.rows(200), stream.reference())
+    assert next(looks).models[0].state == "steady", "the reference came after the monitor was there"
+
+
+def test_reading_takes_no_more_memory_the_longer_the_journal_is(tmp_path: Path) -> None:
+    import tracemalloc
+
+    stream = Stream(0)
+    folder = write_journal(tmp_path / "journal", stream.rows(60_000), stream.reference())
+    tracemalloc.start()
+    try:
+        reader = Monitor(folder, MonitorSettings())
+        reader.read()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert reader.result().models[0].timeline.whole().answers == 60_000
+    assert peak < 16 * 2**20
