@@ -74,7 +74,7 @@ HEAVY_FILES = {
     "monitoring/drift.py": {"numpy"},
     "monitoring/prometheus.py": {"numpy", "yaml"},
     "serving/app.py": {"fastapi", "starlette"},
-    "serving/bodies.py": {"numpy"},
+    "serving/bodies.py": {"numpy", "orjson"},
     "serving/documented.py": {"pydantic"},
     "serving/lane.py": {"numpy"},
     "serving/pace.py": {"numpy"},

@@ -10,7 +10,7 @@ EXTRAS = {
     "train": ("torch", "sklearn", "safetensors", "onnx", "onnxscript"),
     "explain": ("captum",),
     "monitor": ("jinja2", "matplotlib"),
-    "serve": ("fastapi", "uvicorn", "uvloop", "httptools", "python_multipart", "prometheus_client"),
+    "serve": ("fastapi", "uvicorn", "uvloop", "httptools", "python_multipart", "prometheus_client", "orjson"),
 }
 
 

@@ -154,10 +154,11 @@ class Predictor:
 
     def prediction(self, row: np.ndarray, name: str = "") -> Prediction:
         """(classes,) calibrated probabilities as an answer for the input of this name."""
-        order = np.argsort(-row, kind="stable")
-        probabilities = {self.classes[i]: float(row[i]) for i in order}
-        confidence = float(row[order[0]])
-        is_unknown = not self.calibration.accepts(np.array(confidence))
+        values: list[float] = row.tolist()
+        order = sorted(range(len(values)), key=values.__getitem__, reverse=True)  # stable: of equals, the first class
+        probabilities = {self.classes[i]: values[i] for i in order}
+        confidence = values[order[0]]
+        is_unknown = not self.calibration.accepts(confidence)
         label = UNKNOWN if is_unknown else self.classes[order[0]]
         return Prediction(name, label, confidence, probabilities, is_unknown=is_unknown)
 

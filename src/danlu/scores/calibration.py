@@ -21,6 +21,7 @@ SURE = 0.95
 NEVER = 1.1  # no confidence reaches it
 COVERAGES = 20
 CELLS_AT_ONCE = 1 << 17
+Confidence = float | np.ndarray
 
 
 @dataclass(frozen=True)
@@ -63,10 +64,9 @@ class Calibration:
             calibrated[rows] = cooled / cooled.sum(1, keepdims=True)
         return calibrated
 
-    def accepts(self, confidence: np.ndarray) -> np.ndarray:
-        """(examples,) bool: which answers are given."""
-        accepted: np.ndarray = confidence >= (self.threshold or 0.0)
-        return accepted
+    def accepts(self, confidence: Confidence) -> Any:
+        """Whether an answer of this confidence is given; of (examples,) of them, (examples,) bool."""
+        return confidence >= (self.threshold or 0.0)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

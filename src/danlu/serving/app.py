@@ -24,6 +24,7 @@ HTML = "text/html; charset=utf-8"
 PAGE = {"page.css": "text/css; charset=utf-8", "page.js": SCRIPT, "docs.js": SCRIPT}
 OIP = "Open Inference Protocol v2"
 CODES = {404: "not_found", 405: "wrong_method"}
+LIVE, READY = {"status": "live"}, {"status": "ready"}
 ASKED = (400, 401, 413, 415, 422, 500, 503)
 
 
@@ -32,8 +33,7 @@ def build(service: Service, key: str | None, deadline: float) -> Front:
     app = FastAPI(title="danlu", version=__version__, description=documented.DESCRIPTION, docs_url=None, redoc_url=None)
     for kind_of_error in (Refusal, HTTPException, Exception):
         app.add_exception_handler(kind_of_error, _refused)
-    direct = _add_questions(app, service)
-    _add_health(app, service)
+    direct = {**_add_questions(app, service), **_add_health(app, service)}
     _add_open_inference(app, service)
     _add_pages(app)
     return Front(app, direct, service, key, deadline)
@@ -81,7 +81,7 @@ def _add_questions(app: FastAPI, service: Service) -> Mapping[tuple[str, str], D
     return {("POST", "/predict"): predict, ("POST", "/predict/batch"): predict_batch}
 
 
-def _add_health(app: FastAPI, service: Service) -> None:
+def _add_health(app: FastAPI, service: Service) -> Mapping[tuple[str, str], Direct]:
     @app.get(
         "/model/info",
         response_model=documented.Info,
@@ -102,7 +102,7 @@ def _add_health(app: FastAPI, service: Service) -> None:
 
     @app.get("/livez", response_model=documented.Status, summary="Whether the process answers")
     async def live() -> Response:
-        return _answered({"status": "live"})
+        return _answered(LIVE)
 
     @app.get(
         "/readyz",
@@ -111,11 +111,19 @@ def _add_health(app: FastAPI, service: Service) -> None:
         summary="Whether requests should come here",
     )
     async def ready() -> Response:
-        return _answered(_if_ready(service, {"status": "ready"}))
+        return _answered(_if_ready(service, READY))
+
+    async def live_directly(scope: Message, receive: Receive) -> bytes:
+        return _json(LIVE)
+
+    async def ready_directly(scope: Message, receive: Receive) -> bytes:
+        return _json(_if_ready(service, READY))
 
     @app.get("/metrics", response_class=Response, responses=documented.refused(401), summary="Counters for Prometheus")
     async def metrics() -> Response:
         return Response(service.metrics.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    return {("GET", "/livez"): live_directly, ("GET", "/readyz"): ready_directly}
 
 
 def _add_open_inference(app: FastAPI, service: Service) -> None:

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 
 
-@dataclass
+@dataclass(slots=True)
 class Asked:
     """`ends`: when the answer is late, by `time.monotonic`. `key`: what keeps it at one bundle. `is_gone`: nobody waits
     for the answer any more. `is_tensor`: it came by the Open Inference Protocol."""

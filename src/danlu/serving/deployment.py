@@ -19,6 +19,7 @@ from danlu.serving.pace import Pace, measure_pace
 from danlu.serving.teller import Teller
 
 POINTS = 2**32
+RANGES_OF_BATCH = "dynamic-int8"  # takes the ranges of its numbers from all that is computed together
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,11 @@ async def load_arm(place: Path, share: float, limits: Limits, like: Arm | None =
 
 def _loaded(bundle: Bundle, threads: int) -> tuple[Predictor, Pace, Reference]:
     predictor = load_bundle(bundle, spinning=False, most_threads=threads)
-    return predictor, measure_pace(predictor), read_reference(bundle)
+    return (
+        predictor,
+        measure_pace(predictor, depends_on_batch=bundle.content["default"] == RANGES_OF_BATCH),
+        read_reference(bundle),
+    )
 
 
 def _mark_of(place: Path) -> tuple[int, int]:

@@ -27,10 +27,15 @@ class Pace:
     each: float
 
 
-def measure_pace(predictor: Predictor) -> Pace:
-    """Batches grow as long as that saves a tenth for each example and one takes no more than 0.1 s."""
+def measure_pace(predictor: Predictor, *, depends_on_batch: bool = False) -> Pace:
+    """Batches grow as long as that saves a tenth for each example and one takes no more than 0.1 s.
+
+    `depends_on_batch`: an example is answered otherwise in company, so each is asked alone.
+    """
     alone = each = _seconds(predictor, 1)
     together = 1
+    if depends_on_batch:
+        return Pace(alone, 1, alone)
     for size in SIZES[1:]:
         if size * each > LONGEST_BATCH:
             break
@@ -53,11 +58,11 @@ def invented(predictor: Predictor, count: int) -> Any:
 def _seconds(predictor: Predictor, count: int) -> float:
     """The least time of a call, over about 0.01 s."""
     rows = invented(predictor, count)
-    predictor.probabilities(rows)
+    predictor.with_features(rows)
     taken: list[float] = []
     ends = time.perf_counter() + SECONDS_EACH
     while not taken or time.perf_counter() < ends:
         started = time.perf_counter()
-        predictor.probabilities(rows)
+        predictor.with_features(rows)
         taken.append(time.perf_counter() - started)
     return min(taken)

@@ -23,7 +23,7 @@ MOST_THROWN = 64 * 2**20
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Question:
     """`headers`: the last of each name. `kind`: the content type, without parameters. The body is still to come."""
 

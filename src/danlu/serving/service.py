@@ -8,9 +8,8 @@ import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,8 +29,7 @@ MOST_SHADOWED = 64  # inputs that wait for the shadow; it passes over others
 WORTH_A_THREAD = 16 * 2**10  # bytes of an image file, from which decoding does not hold up other requests
 
 
-@dataclass(frozen=True)
-class Answered:
+class Answered(NamedTuple):
     """`row`: (classes,) calibrated probabilities."""
 
     prediction: Prediction

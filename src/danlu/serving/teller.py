@@ -5,9 +5,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -39,8 +38,7 @@ class Teller:
         )
 
 
-@dataclass(frozen=True)
-class Told:
+class Told(NamedTuple):
     """What the journal will know of an answer. `row`: (classes,) probabilities; `features`: what the last layer read;
     `ms`: from the header of the request to the answer."""
 
