@@ -12,10 +12,11 @@ import pytest
 from danlu.base import journal
 from danlu.base.errors import ModelError
 from danlu.base.journal import Journal, JournalWriter, journal_files, keep_reference
+from journals import json_lines
 
 
 def written(folder: Path, count: int, **options: int) -> JournalWriter[dict[str, object]]:
-    writer = JournalWriter(folder, list, **options)
+    writer = JournalWriter(folder, json_lines, **options)
     for number in range(count):
         writer.add({"number": number, "class": "好" * 20})
     writer.close()
@@ -72,7 +73,7 @@ def test_rows_go_on_where_they_were_left(tmp_path: Path) -> None:
 
 def test_rows_of_several_writers_come_by_time(tmp_path: Path) -> None:
     for first in (0, 1, 2):
-        writer = JournalWriter(tmp_path, list, file_bytes=100)
+        writer = JournalWriter(tmp_path, json_lines, file_bytes=100)
         for number in range(first, 60, 3):
             writer.add({"time": number})
         writer.close()
@@ -82,10 +83,10 @@ def test_rows_of_several_writers_come_by_time(tmp_path: Path) -> None:
 
 
 def test_row_that_cannot_be_made_is_lost_and_others_are_not(tmp_path: Path) -> None:
-    def rows_of(numbers: Sequence[int]) -> list[dict[str, int]]:
-        return [{"share": 1 // number} for number in numbers]
+    def lines_of(numbers: Sequence[int]) -> list[bytes]:
+        return json_lines([{"share": 1 // number} for number in numbers])
 
-    writer = JournalWriter(tmp_path, rows_of)
+    writer = JournalWriter(tmp_path, lines_of)
     writer.add(0)
     ends = time.monotonic() + 5
     while not writer.lost and time.monotonic() < ends:
@@ -129,7 +130,7 @@ def test_full_disk_loses_rows_and_nothing_else(tmp_path: Path, monkeypatch: pyte
         return real(file, data)
 
     monkeypatch.setattr(journal.os, "write", write)
-    writer = JournalWriter(tmp_path, list)
+    writer = JournalWriter(tmp_path, json_lines)
     writer.add({"number": 0})
     ends = time.monotonic() + 5
     while not writer.lost and time.monotonic() < ends:

@@ -11,6 +11,7 @@ import numpy as np
 from danlu.base.journal import JournalWriter, keep_reference
 from danlu.monitoring.rows import Row
 from danlu.prediction.reference import FeatureSummary, Reference, numbers_of
+from journals import json_lines
 
 CLASSES = ("猫", "dog", "bird", "frog")
 MODEL, VERSION = "pets@0123456789ab", "0123456789ab"
@@ -63,7 +64,7 @@ def content_of(row: Row) -> dict[str, Any]:
 
 
 def write_journal(folder: Path, rows: Iterable[Row], reference: Reference | None = None) -> Path:
-    writer: JournalWriter[dict[str, Any]] = JournalWriter(folder, list)
+    writer: JournalWriter[dict[str, Any]] = JournalWriter(folder, json_lines)
     for row in rows:
         writer.add(content_of(row))
         if len(writer._added) > 40_000:

@@ -21,6 +21,7 @@ from danlu.cli.monitor import command
 from danlu.monitoring import webhook
 from danlu.monitoring.alarms import Event
 from danlu.monitoring.monitor import Monitor, MonitorSettings, monitor, watch
+from journals import json_lines
 
 
 @pytest.fixture
@@ -222,7 +223,7 @@ def test_watching_follows_the_journal_and_tells_what_is_new(
     looks = watch(folder, settings, events.append, seconds=0.01)
     assert next(looks).models[0].state == "drift" and events == [], "what was before is no news"
     assert '<meta http-equiv="refresh" content="30">' in page.read_text(encoding="utf-8")
-    writer: JournalWriter[dict[str, Any]] = JournalWriter(folder, list)
+    writer: JournalWriter[dict[str, Any]] = JournalWriter(folder, json_lines)
     for row in stream.rows(6000, first=1000, shift=9.0):
         writer.add(content_of(row))
     writer.close()

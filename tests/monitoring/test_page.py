@@ -18,6 +18,7 @@ from browsing import CHROMIUM, chromium, opened
 from danlu.base.journal import Journal, JournalWriter, keep_reference
 from danlu.cli.monitor import ALARM
 from danlu.monitoring.monitor import MonitorSettings, monitor
+from journals import json_lines
 from pictures import COLORS, write_pictures
 
 SECONDS_EACH = 60.0
@@ -42,7 +43,7 @@ def slower(journal: Path, folder: Path) -> Path:
     """The same journal as if an answer had been given each minute: a watch looks every ten seconds at most."""
     before = Journal(journal)
     rows = list(before.rows())
-    writer: JournalWriter[dict[str, Any]] = JournalWriter(folder, list)
+    writer: JournalWriter[dict[str, Any]] = JournalWriter(folder, json_lines)
     for place, row in enumerate(rows):
         writer.add({**row, "time": rows[-1]["time"] - SECONDS_EACH * (len(rows) - place)})
     writer.close()
@@ -92,7 +93,7 @@ def test_page_is_readable_and_quiet(journal: Path, tmp_path: Path) -> None:
 def test_hostile_names_stay_text(tmp_path: Path) -> None:
     pytest.importorskip("playwright.sync_api")
     hostile = "<img src=x onerror=alert(1)>\u202e$x$"
-    writer: JournalWriter[dict[str, Any]] = JournalWriter(tmp_path / "journal", list)
+    writer: JournalWriter[dict[str, Any]] = JournalWriter(tmp_path / "journal", json_lines)
     for number in range(300):
         row = {"time": 1.7e9 + number, "id": "i", "model": f"{hostile}@1", "class": hostile, "unknown": False}
         writer.add(json.loads(json.dumps({**row, "confidence": 0.9, "entropy": 0.1, "ms": 1.0})))

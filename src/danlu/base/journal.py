@@ -36,8 +36,8 @@ _NAME = re.compile(r"answers-(\d{13})-(\d+)-(\d{6})\.jsonl")  # milliseconds sin
 
 
 class JournalWriter(Generic[T]):
-    """Writes rows from a thread. `rows_of` makes them there of what is added, up to 1,000 at a time. `lost` counts what
-    could not be written; `problem` is the last reason.
+    """Writes lines from a thread. `lines_of` makes them there of what is added, up to 1,000 at a time. `lost` counts
+    what could not be written; `problem` is the last reason.
 
     `most_bytes` bounds all files of the folder together: the oldest go first.
     """
@@ -45,13 +45,13 @@ class JournalWriter(Generic[T]):
     def __init__(
         self,
         folder: Path,
-        rows_of: Callable[[Sequence[T]], Iterable[Mapping[str, Any]]],
+        lines_of: Callable[[Sequence[T]], Iterable[bytes]],
         *,
         most_bytes: int = MOST_BYTES,
         file_bytes: int = FILE_BYTES,
     ) -> None:
         self.folder, self.lost, self.problem = folder, 0, ""
-        self._rows_of = rows_of
+        self._lines_of = lines_of
         self._most_bytes, self._file_bytes = most_bytes, min(file_bytes, most_bytes // 2)
         self._added: deque[T] = deque()
         self._started, self._number = time.time_ns() // 1_000_000, 0
@@ -63,7 +63,7 @@ class JournalWriter(Generic[T]):
         self._thread.start()
 
     def add(self, item: T) -> None:
-        """Queue what makes a row; at most 50,000 wait."""
+        """Queue what makes a line; at most 50,000 wait."""
         if len(self._added) < MOST_QUEUED:
             self._added.append(item)
         else:
@@ -84,7 +84,7 @@ class JournalWriter(Generic[T]):
         while self._added:
             taken = [self._added.popleft() for _ in range(min(AT_ONCE, len(self._added)))]
             try:
-                lines = [(json.dumps(row, separators=(",", ":")) + "\n").encode() for row in self._rows_of(taken)]
+                lines = list(self._lines_of(taken))
             except Exception as error:  # a mistake of ours must not end the thread, nor the service
                 log.failure("journal", error)
                 self._lose(len(taken), str(error))

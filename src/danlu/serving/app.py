@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
 
+import orjson
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
@@ -46,17 +46,16 @@ def _add_questions(app: FastAPI, service: Service) -> Mapping[tuple[str, str], D
         question = Question.of(service, scope, receive)
         with question.admitted():
             item = await question.item()
-            return _body(question.arm, await question.awaited(service.answer(question.arm, item, question.asked)))
+            return _json((await question.awaited(service.answer(question.arm, item, question.asked))).to_json())
 
     async def predict_batch(scope: Message, receive: Receive) -> bytes:
         question = Question.of(service, scope, receive)
-        arm = question.arm
         with question.admitted() as place:
             items = await question.items()
             place.grow(len(items) - 1)
-            found = await question.awaited(service.answers(arm, items, question.asked))
-        bodies = b",".join([_body(arm, one) for one in found])
-        return b'{"answers":[%b],"model":%b,"id":"%b"}' % (bodies, _json(arm.model), question.asked.id.encode())
+            found = await question.awaited(service.answers(question.arm, items, question.asked))
+        answers = [one.to_json() for one in found]
+        return _json({"answers": answers, "model": question.arm.model, "id": question.asked.id})
 
     @app.post(
         "/predict",
@@ -223,15 +222,9 @@ def _or_raise(found: Answered | Refusal) -> Answered:
     return found
 
 
-def _body(arm: Arm, found: Answered | Refusal) -> bytes:
-    if isinstance(found, Refusal):
-        return _json({"error": {"code": found.code, "message": found.message}})
-    return arm.teller.text(found.prediction, found.id).encode()
-
-
 def _answered(content: Any) -> Response:
     return Response(_json(content), media_type=JSON)
 
 
 def _json(content: Any) -> bytes:
-    return json.dumps(content, ensure_ascii=False).encode()
+    return orjson.dumps(content)

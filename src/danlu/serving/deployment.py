@@ -16,7 +16,6 @@ from danlu.prediction.predictor import Predictor, load_bundle
 from danlu.prediction.reference import Reference, read_reference
 from danlu.serving.lane import Lane, Limits
 from danlu.serving.pace import Pace, measure_pace
-from danlu.serving.teller import Teller
 
 POINTS = 2**32
 RANGES_OF_BATCH = "dynamic-int8"  # takes the ranges of its numbers from all that is computed together
@@ -41,10 +40,6 @@ class Arm:
     @cached_property
     def model(self) -> str:
         return f"{self.name}@{self.version}"
-
-    @cached_property
-    def teller(self) -> Teller:
-        return Teller(self.predictor, self.model)
 
 
 class Deployment:

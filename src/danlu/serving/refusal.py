@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class Refusal(Exception):
     """A status, a word a program can compare, and a sentence that repeats nothing of the request.
@@ -16,3 +18,7 @@ class Refusal(Exception):
         self.code = code
         self.message = message
         self.retry_after = retry_after
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands among the answers of a batch."""
+        return {"error": {"code": self.code, "message": self.message}}

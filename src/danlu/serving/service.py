@@ -21,11 +21,12 @@ from danlu.inputs.images import ImageRecipe
 from danlu.prediction.predictor import Prediction
 from danlu.serving.asked import Asked
 from danlu.serving.deployment import Arm, Deployment
+from danlu.serving.journal import Told, lines_of
 from danlu.serving.metrics import Metrics
 from danlu.serving.refusal import Refusal
-from danlu.serving.teller import Told, journal_rows
 
 MOST_SHADOWED = 64  # inputs that wait for the shadow; it passes over others
+DIGITS = 7
 WORTH_A_THREAD = 16 * 2**10  # bytes of an image file, from which decoding does not hold up other requests
 
 
@@ -34,7 +35,19 @@ class Answered(NamedTuple):
 
     prediction: Prediction
     row: np.ndarray
+    model: str
     id: str
+
+    def to_json(self) -> dict[str, Any]:
+        answer = self.prediction
+        return {
+            "class": answer.label,
+            "unknown": answer.is_unknown,
+            "confidence": round(answer.confidence or 0.0, DIGITS),
+            "probabilities": {name: round(share, DIGITS) for name, share in answer.probabilities.items()},
+            "model": self.model,
+            "id": self.id,
+        }
 
 
 class Service:
@@ -42,7 +55,7 @@ class Service:
 
     def __init__(self, deployment: Deployment, metrics: Metrics, journal: Path | None) -> None:
         self.deployment, self.metrics = deployment, metrics
-        self.journal = JournalWriter(journal, journal_rows) if journal is not None else None
+        self.journal = JournalWriter(journal, lines_of) if journal is not None else None
         self._lost = 0
         self._keep_references()
         self.is_draining = False
@@ -111,7 +124,7 @@ class Service:
             raise Refusal(422, "unreadable", f"the input {error.message}") from None
         row, features = await arm.lane.answer(prepared, asked)
         prediction = arm.predictor.prediction(row)
-        answered = Answered(prediction, row, id or asked.id)
+        answered = Answered(prediction, row, arm.model, id or asked.id)
         best, confidence = next(iter(prediction.probabilities.items()))
         self.metrics.answered(arm.model, best, confidence, is_unknown=prediction.is_unknown)
         self._write(arm, answered.id, row, features, asked)

@@ -1,41 +1,22 @@
-"""An answer as JSON, and as a row of the journal. A service writes thousands a second, so what is the same in all
-answers of a model is written once, and the journal's rows are made many at a time, in its own thread."""
+"""What the service keeps of its answers. A service writes thousands a second, so the lines of the journal are made many
+at a time, in its own thread."""
 
 from __future__ import annotations
 
-import json
+import hashlib
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import orjson
 
-from danlu.prediction.answers import UNKNOWN
-from danlu.prediction.predictor import Prediction, Predictor
 from danlu.prediction.reference import numbers_of
 
 if TYPE_CHECKING:
     from danlu.serving.deployment import Arm
 
-DIGITS = 7
-
-
-class Teller:
-    """Writes answers of one model."""
-
-    def __init__(self, predictor: Predictor, model: str) -> None:
-        self._names = {name: json.dumps(name, ensure_ascii=False) for name in (*predictor.classes, UNKNOWN)}
-        self._model = json.dumps(model, ensure_ascii=False)
-
-    def text(self, answer: Prediction, id: str) -> str:
-        """The body of an answer. `id`: of the request, of signs that JSON leaves as they are."""
-        names = self._names
-        shares = ",".join([f"{names[name]}:{round(share, DIGITS)!r}" for name, share in answer.probabilities.items()])
-        return (
-            f'{{"class":{names[str(answer.label)]},"unknown":{"true" if answer.is_unknown else "false"},'
-            f'"confidence":{round(answer.confidence or 0.0, DIGITS)!r},"probabilities":{{{shares}}},'
-            f'"model":{self._model},"id":"{id}"}}'
-        )
+KEY_DIGITS = 16
 
 
 class Told(NamedTuple):
@@ -52,8 +33,8 @@ class Told(NamedTuple):
     is_shadow: bool
 
 
-def journal_rows(told: Sequence[Told]) -> Iterator[dict[str, Any]]:
-    """A row for each answer."""
+def lines_of(told: Sequence[Told]) -> Iterator[bytes]:
+    """A line of JSON for each answer. Of a sticky key, which may be a person's, only a hash is kept."""
     for arm, group in groupby(told, key=lambda one: one.arm):
         own = list(group)
         probabilities = np.stack([one.row for one in own])
@@ -74,7 +55,7 @@ def journal_rows(told: Sequence[Told]) -> Iterator[dict[str, Any]]:
                 "features": features,
             }
             if one.key is not None:
-                row["key"] = one.key
+                row["key"] = hashlib.sha256(one.key.encode("utf-8", "surrogatepass")).hexdigest()[:KEY_DIGITS]
             if one.is_shadow:
                 row["shadow"] = True
-            yield row
+            yield orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
