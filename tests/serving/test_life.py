@@ -21,6 +21,7 @@ from test_answers import picture
 import danlu
 from danlu.base.journal import Journal
 from danlu.serving.serve import ServeSettings, serve
+from pictures import write_pictures
 
 KEY = "a-key-of-some-length"
 
@@ -148,6 +149,26 @@ def test_bundle_is_replaced_while_it_serves_and_a_bad_one_is_not(images: Path, h
         assert 'outcome="refused"} 1.0' in server.ask("GET", "/metrics")[1]
 
 
+def test_bundle_of_other_classes_is_taken_alone_and_not_beside_another(images: Path, tmp_path: Path) -> None:
+    pictures = tmp_path / "two classes"
+    write_pictures(pictures)
+    shutil.rmtree(pictures / "blue")
+    settings = {"training.epochs": 1, "training.threads": 1, "data.image_size": 16}
+    fewer = danlu.export(danlu.train(pictures, settings, name="fewer"))
+    for number, beside in enumerate((["--shadow", images], [])):
+        folder = tmp_path / str(number)
+        place = shutil.copytree(images, folder / "bundle")
+        with Server([place], folder, *beside, "--workers", 1) as server:
+            os.rename(place, folder / "old")
+            shutil.copytree(fewer, folder / "bundle")
+            if beside:
+                wait_for(lambda found=server: "has other classes than what is served beside it" in found.log)
+                assert server.post(picture())[1]["model"].startswith("images@")
+            else:
+                wait_for(lambda found=server: found.post(picture())[1]["model"].startswith("fewer@"))
+                assert len(server.post(picture())[1]["probabilities"]) == 2
+
+
 def wait_for(is_so: object, seconds: float = 10.0) -> None:
     ends = time.monotonic() + seconds
     while not is_so():  # type: ignore[operator]
@@ -163,6 +184,8 @@ def test_two_bundles_share_their_users(images: Path, home: Path, tmp_path: Path)
         again = {str(user): server.post(picture(), X_Sticky_Key=str(user))[1]["model"] for user in range(20)}
         assert first == again
         assert len(set(first.values())) == 2
+    keys = {row["key"] for row in Journal(tmp_path / "journal").rows()}
+    assert len(keys) == 20 and not keys & set(first), "whose answers they are is not kept, only that they are alike"
 
 
 def test_shadow_sees_what_is_asked_and_answers_nobody(images: Path, home: Path, tmp_path: Path) -> None:
@@ -220,6 +243,12 @@ def test_shares_are_one_for_each_bundle(images: Path, split: tuple[float, ...], 
 def test_bundles_of_other_classes_do_not_serve_together(images: Path, texts: Path) -> None:
     with pytest.raises(danlu.ModelError, match="has other classes, or reads something else"):
         serve([images, texts])
+
+
+@pytest.mark.parametrize("settings", [ServeSettings(deadline=0), ServeSettings(drain_delay=-1)])
+def test_times_that_cannot_be_are_refused(images: Path, settings: ServeSettings) -> None:
+    with pytest.raises(danlu.ConfigError, match="more than 0 seconds"):
+        serve([images], settings)
 
 
 @pytest.mark.parametrize("key", ["short", "ключ-ключ-ключ", "a" * 300])

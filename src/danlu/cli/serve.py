@@ -18,6 +18,8 @@ from danlu.cli.inputs import shares_of
 @click.option("--insecure", is_flag=True, help="No key, although others can reach the address.")
 @click.option("--split", metavar="SHARES", help="Of requests for each BUNDLE, such as 90/10.")
 @click.option("--shadow", metavar="BUNDLE", help="Asked along with the others; it answers nobody.")
+@click.option("--deadline", default=5.0, show_default=True, help="Seconds a request may take.")
+@click.option("--drain-delay", default=0.5, show_default=True, help="Seconds after SIGTERM in which all is accepted.")
 @click.option("--journal", default="journal", show_default=True, type=click.Path(), help="Folder; - for none.")
 def command(bundles: tuple[str, ...], split: str | None, journal: str, **options: object) -> None:
     """Serve BUNDLE, or the bundle of a run, until Ctrl-C.

@@ -74,9 +74,11 @@ class Deployment:
 
     async def _reloaded(self, arm: Arm) -> Arm | None:
         try:
-            if open_bundle(arm.place).digest == arm.bundle.digest:
+            bundle = open_bundle(arm.place)
+            if bundle.digest == arm.bundle.digest:
                 return arm
-            fresh = await load_arm(arm.place, arm.share, self.limits, like=arm)
+            self._check_like(arm, bundle)
+            fresh = await load_arm(arm.place, arm.share, self.limits)
         except DanluError as error:
             log.warn(f"{arm.model} goes on: {error.message}")
             return None
@@ -84,12 +86,18 @@ class Deployment:
         arm.lane.close()
         return fresh
 
+    def _check_like(self, arm: Arm, bundle: Bundle) -> None:
+        """Raise `ModelError` where answers of the new bundle would not be of the kind that is asked for."""
+        if bundle.kind != arm.bundle.kind:
+            raise ModelError(f"`{bundle}` reads {bundle.kind} now, it read {arm.bundle.kind} before")
+        others = [one for one in (*self.arms, self.shadow) if one is not None and one is not arm]
+        if any(one.bundle.classes != bundle.classes for one in others):
+            raise ModelError(f"`{bundle}` has other classes than what is served beside it")
 
-async def load_arm(place: Path, share: float, limits: Limits, like: Arm | None = None) -> Arm:
+
+async def load_arm(place: Path, share: float, limits: Limits) -> Arm:
     """Read, check and measure a bundle, without holding up what is served meanwhile. Raises `DanluError`."""
     bundle = open_bundle(place)
-    if like is not None and bundle.kind != like.bundle.kind:
-        raise ModelError(f"`{place}` reads {bundle.kind} now, it read {like.bundle.kind} before")
     predictor, pace, reference = await asyncio.to_thread(_loaded, bundle, limits.threads)
     lane = Lane(predictor, pace, limits)
     return Arm(place, share, bundle, predictor, lane, bundle.name, bundle.version, reference)

@@ -60,6 +60,8 @@ def serve(places: Sequence[str | Path], settings: ServeSettings = ServeSettings(
     key = _read_key(settings)
     _check_address(settings, key)
     workers = settings.workers or _suitable_workers(bundles[0])
+    if settings.deadline <= 0 or settings.drain_delay < 0:
+        raise ConfigError("the deadline is more than 0 seconds, and the delay before draining no less than 0")
     if workers < 1:
         raise ConfigError(f"at least one worker answers, got {settings.workers}")
     orders = {
@@ -168,5 +170,5 @@ def _greet(address: str, bundles: Sequence[Bundle], workers: int, settings: Serv
         log.say(f'  curl{key} --json \'{{"text": "很快，好吃"}}\' {address}/predict')
     log.say(f"  {address}/ to try it, {address}/docs for all routes")
     if settings.journal is not None:
-        log.say(f"  journal: {settings.journal} (no inputs are kept)")
+        log.say(f"  journal: {settings.journal} (no inputs are kept); `danlu monitor {settings.journal}` reads it")
     log.say(f"serving on {address} until Ctrl-C or SIGTERM")
