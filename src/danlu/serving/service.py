@@ -7,7 +7,6 @@ import itertools
 import os
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,17 +16,19 @@ from danlu import __version__
 from danlu.base import log
 from danlu.base.errors import MachineError, UnreadableItem
 from danlu.base.journal import JournalWriter, keep_reference
-from danlu.inputs.images import ImageRecipe
+from danlu.inputs.images import ImageRecipe, read_header
 from danlu.prediction.predictor import Prediction
 from danlu.serving.asked import Asked
 from danlu.serving.deployment import Arm, Deployment
 from danlu.serving.journal import Told, lines_of
 from danlu.serving.metrics import Metrics
+from danlu.serving.readers import Readers
 from danlu.serving.refusal import Refusal
 
 MOST_SHADOWED = 64  # inputs that wait for the shadow; it passes over others
 DIGITS = 7
-WORTH_A_THREAD = 16 * 2**10  # bytes of an image file, from which decoding does not hold up other requests
+WORTH_A_THREAD = 16 * 2**10  # bytes of an image file, from which decoding holds up other requests
+PIXELS_WORTH_A_THREAD = 100_000  # of which a file of a few bytes can have 50 million
 
 
 class Answered(NamedTuple):
@@ -59,7 +60,7 @@ class Service:
         self._lost = 0
         self._keep_references()
         self.is_draining = False
-        self._readers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="danlu-reader")
+        self._readers = Readers()
         self._prefix = os.urandom(6).hex()
         self._numbers = itertools.count()
         self._loop = asyncio.get_running_loop()
@@ -100,7 +101,7 @@ class Service:
 
     def close(self) -> None:
         """Write the rest of the journal."""
-        self._readers.shutdown(wait=False)
+        self._readers.close()
         if self.journal is not None:
             self.journal.close()
 
@@ -119,9 +120,9 @@ class Service:
     async def answer(self, arm: Arm, item: Any, asked: Asked, id: str | None = None) -> Answered:
         """The answer to one input. `id`: of this answer, where it is one of several. Raises `Refusal`."""
         try:
-            prepared = await self._read(arm, item)
+            prepared = await self._read(arm, item, asked)
         except UnreadableItem as error:
-            raise Refusal(422, "unreadable", f"the input {error.message}") from None
+            raise Refusal(422, "unreadable", f"the input {_reason(error)}") from None
         row, features = await arm.lane.answer(prepared, asked)
         prediction = arm.predictor.prediction(row)
         answered = Answered(prediction, row, arm.model, id or asked.id)
@@ -149,7 +150,7 @@ class Service:
     async def _shadow(self, shadow: Arm, item: Any, asked: Asked, id: str) -> None:
         later = Asked(asked.id, asked.ends, asked.key)
         try:
-            row, features = await shadow.lane.answer(await self._read(shadow, item), later)
+            row, features = await shadow.lane.answer(await self._read(shadow, item, later), later)
         except (Refusal, UnreadableItem):
             self.metrics.shadow.labels("failed").inc()
             return
@@ -163,11 +164,14 @@ class Service:
             ms = 1000 * (time.monotonic() - asked.started)
             self.journal.add(Told(arm, id, row, features, time.time(), ms, asked.key, is_shadow))
 
-    async def _read(self, arm: Arm, item: Any) -> Any:
+    async def _read(self, arm: Arm, item: Any, asked: Asked) -> Any:
         if isinstance(item, UnreadableItem):
             raise item
-        if isinstance(item, bytes) and len(item) >= WORTH_A_THREAD:
-            return await self._loop.run_in_executor(self._readers, arm.predictor.read, item)
+        if isinstance(item, bytes):
+            header = read_header(item)
+            pixels = header.width * header.height
+            if len(item) >= WORTH_A_THREAD or pixels >= PIXELS_WORTH_A_THREAD:
+                return await self._readers.read(arm.predictor, item, pixels, asked)
         return arm.predictor.read(item)
 
 
@@ -183,6 +187,11 @@ def _model_info(arm: Arm) -> dict[str, Any]:
         "threshold": arm.predictor.calibration.threshold,
         "made": arm.bundle.content.get("made"),
     }
+
+
+def _reason(error: UnreadableItem) -> str:
+    """Without what a decoder said of the file, which can repeat bytes of it."""
+    return error.message.replace(f": {error.__cause__}", "") if error.__cause__ is not None else error.message
 
 
 def _outcome(found: Answered | BaseException) -> Answered | Refusal:
