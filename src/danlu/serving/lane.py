@@ -68,11 +68,20 @@ class Place:
     def grow(self, items: int, size_bytes: int = 0) -> None:
         """Take more. Raises `Refusal` where that would not be answered in time."""
         lane, limits = self.lane, self.lane.limits
-        ahead = lane.seconds_ahead()
+        ahead = lane.seconds_ahead(lane.items - self.items)
+        own = lane.seconds_ahead(self.items + items)
+        if own > limits.deadline and self.items + items > 1:
+            most = int(limits.deadline / own * (self.items + items))
+            raise Refusal(
+                413,
+                "too_many",
+                f"{self.items + items} inputs take longer than the {limits.deadline:g} s an answer may take here:"
+                f" ask for at most {max(1, most)} at a time",
+            )
         if (
             lane.items + items > limits.most_waiting
             or lane.size_bytes + size_bytes > limits.most_bytes
-            or ahead + lane.pace.alone > limits.deadline
+            or ahead + max(own, lane.pace.alone) > limits.deadline
         ):
             raise Refusal(503, "busy", "too many requests wait for an answer", retry_after=max(1, math.ceil(ahead)))
         self.items += items
@@ -99,9 +108,9 @@ class Lane:
             self._thread = threading.Thread(target=self._work, name="danlu-model", daemon=True)
             self._thread.start()
 
-    def seconds_ahead(self) -> float:
-        """How long what is let in will take."""
-        return self.items * self._each
+    def seconds_ahead(self, items: int) -> float:
+        """How long so many inputs will take, as it went lately."""
+        return items * self._each
 
     @property
     def is_queued(self) -> bool:
@@ -185,13 +194,12 @@ class Lane:
         now = time.monotonic()
         while waiting and len(taken) < self.pace.together:
             one = waiting.popleft()
-            if one.asked.is_gone:
-                continue
-            if now > one.asked.ends:
-                answers: list[Answer] = [late()]
-                self._loop.call_soon_threadsafe(_deliver, [one], answers)
-            else:
+            refusal = _gone() if one.asked.is_gone else late() if now > one.asked.ends else None
+            if refusal is None:
                 taken.append(one)
+            else:  # told to a client that is gone too: its request gives its place back when it ends
+                answers: list[Answer] = [refusal]
+                self._loop.call_soon_threadsafe(_deliver, [one], answers)
         return taken
 
     def _rows(self, inputs: list[Any]) -> list[Answer]:
@@ -208,6 +216,10 @@ class Lane:
 
 def late() -> Refusal:
     return Refusal(503, "late", "the answer would have come too late", retry_after=1)
+
+
+def _gone() -> Refusal:
+    return Refusal(499, "gone", "nobody waits for the answer")
 
 
 def _deliver(waiting: list[Waiting], answers: list[Answer]) -> None:
