@@ -16,15 +16,28 @@ from typing import Any
 
 STARTS_WITHIN = 30.0
 ENDS_WITHIN = 40.0
+# The command, with settings that have no option.
+WITH_SETTINGS = """
+import dataclasses, sys
+import danlu.serving.serve as module
+from danlu.cli.main import main
+serve = module.serve
+module.serve = lambda places, settings: serve(places, dataclasses.replace(settings, **{settings}))
+sys.exit(main())
+"""
 
 
 class Server:
-    """`with Server([bundle]) as server: server.post(…)`. What it says goes to `server.log`."""
+    """`with Server([bundle]) as server: server.post(…)`. What it says goes to `server.log`.
 
-    def __init__(self, bundles: list[Path], folder: Path, *options: object) -> None:
+    `settings`: of `ServeSettings`, which have no option.
+    """
+
+    def __init__(self, bundles: list[Path], folder: Path, *options: object, **settings: object) -> None:
         self.folder = folder
         self.log_file = folder / "serve.log"
-        self._words = [sys.executable, "-m", "danlu", "serve", *bundles, "--port", 0, *options]
+        start = ["-c", WITH_SETTINGS.format(settings=settings)] if settings else ["-m", "danlu"]
+        self._words = [sys.executable, *start, "serve", *bundles, "--port", 0, *options]
 
     def __enter__(self) -> Server:
         with open(self.log_file, "wb") as out:
