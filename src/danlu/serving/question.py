@@ -20,6 +20,7 @@ from danlu.serving.service import Service
 
 FORM = "multipart/form-data"
 MOST_THROWN = 64 * 2**20
+FORM_COPIES = 3  # of a form's bytes, at one time: the body, what the parser cuts out of it, and the file
 T = TypeVar("T")
 
 
@@ -51,7 +52,7 @@ class Question:
         size = int(told) if told is not None and told.isdigit() else limit
         if size > limit and b"expect" in self.headers:
             raise _too_large(limit)
-        return self.arm.lane.admitted(min(size, limit))
+        return self.arm.lane.admitted(min(size, limit) * (FORM_COPIES if self.kind == FORM else 1))
 
     async def body(self) -> bytes:
         """The whole body, counted while it comes. Raises `Refusal` and `Gone`.
@@ -60,18 +61,23 @@ class Question:
         its client still sends is reset, and the client never sees why.
         """
         limit, found, thrown = byte_limit(self.kind), bytearray(), 0
+        told = self.headers.get(b"content-length", b"")
+        is_too_large = told.isdigit() and int(told) > limit
         while True:
             message = await self.receive()
             if message["type"] == "http.disconnect":
                 raise Gone
-            found += message.get("body", b"")
+            data = message.get("body", b"")
             is_last = not message.get("more_body", False)
-            if len(found) > limit or thrown:
-                thrown += len(found)
+            if is_too_large or len(found) + len(data) > limit:
+                is_too_large = True
+                thrown += len(found) + len(data)
                 found.clear()
                 if is_last or thrown > MOST_THROWN:
                     raise _too_large(limit)
-            elif is_last:
+                continue
+            found += data
+            if is_last:
                 return bytes(found)
 
     async def awaited(self, answering: Awaitable[T]) -> T:
