@@ -178,15 +178,29 @@ def pixels_from_list(values: Sequence[Any]) -> np.ndarray:
     """
     if (quickly := _grey_pixels(values)) is not None:
         return quickly
-    try:
-        pixels = np.array(values)
-    except (ValueError, OverflowError):
-        raise UnreadableItem("is a list whose rows have different lengths") from None
-    if pixels.dtype.kind not in "iu":
-        raise UnreadableItem("is a list of something other than whole numbers")
+    pixels = whole_numbers(values)
     if pixels.size and (pixels.min() < 0 or pixels.max() > 255):
         raise UnreadableItem("is a list of numbers that are not all from 0 to 255")
     return pixels.astype(np.uint8)
+
+
+def whole_numbers(values: Sequence[Any]) -> np.ndarray:
+    """Nested lists as an int64 array. Raises `UnreadableItem`.
+
+    Read as objects first: numpy would make room for the longest text among the numbers, once for each number.
+    """
+    try:
+        found = np.array(values, dtype=object)
+        kinds = set(map(type, found.ravel().tolist()))
+        if list in kinds or tuple in kinds:
+            raise UnreadableItem("is a list whose rows have different lengths")
+        if not kinds or not all(issubclass(kind, (int, np.integer)) and kind is not bool for kind in kinds):
+            raise UnreadableItem("is a list of something other than whole numbers")
+        return found.astype(np.int64)
+    except OverflowError:
+        raise UnreadableItem("is a list of numbers that are not all from 0 to 255") from None
+    except ValueError:
+        raise UnreadableItem("is a list whose rows have different lengths") from None
 
 
 def _grey_pixels(rows: Sequence[Any]) -> np.ndarray | None:

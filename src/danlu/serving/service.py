@@ -17,7 +17,7 @@ from danlu import __version__
 from danlu.base import log
 from danlu.base.errors import MachineError, UnreadableItem
 from danlu.base.journal import JournalWriter, keep_reference
-from danlu.inputs.images import ImageRecipe
+from danlu.inputs.images import ImageRecipe, read_header
 from danlu.prediction.predictor import Prediction
 from danlu.serving.asked import Asked
 from danlu.serving.deployment import Arm, Deployment
@@ -27,7 +27,8 @@ from danlu.serving.refusal import Refusal
 
 MOST_SHADOWED = 64  # inputs that wait for the shadow; it passes over others
 DIGITS = 7
-WORTH_A_THREAD = 16 * 2**10  # bytes of an image file, from which decoding does not hold up other requests
+WORTH_A_THREAD = 16 * 2**10  # bytes of an image file, from which decoding holds up other requests
+PIXELS_WORTH_A_THREAD = 100_000  # of which a file of a few bytes can have 50 million
 
 
 class Answered(NamedTuple):
@@ -121,7 +122,7 @@ class Service:
         try:
             prepared = await self._read(arm, item)
         except UnreadableItem as error:
-            raise Refusal(422, "unreadable", f"the input {error.message}") from None
+            raise Refusal(422, "unreadable", f"the input {_reason(error)}") from None
         row, features = await arm.lane.answer(prepared, asked)
         prediction = arm.predictor.prediction(row)
         answered = Answered(prediction, row, arm.model, id or asked.id)
@@ -166,7 +167,7 @@ class Service:
     async def _read(self, arm: Arm, item: Any) -> Any:
         if isinstance(item, UnreadableItem):
             raise item
-        if isinstance(item, bytes) and len(item) >= WORTH_A_THREAD:
+        if isinstance(item, bytes) and (len(item) >= WORTH_A_THREAD or _is_large(item)):
             return await self._loop.run_in_executor(self._readers, arm.predictor.read, item)
         return arm.predictor.read(item)
 
@@ -183,6 +184,17 @@ def _model_info(arm: Arm) -> dict[str, Any]:
         "threshold": arm.predictor.calibration.threshold,
         "made": arm.bundle.content.get("made"),
     }
+
+
+def _is_large(file: bytes) -> bool:
+    """Whether an image has many pixels. Raises `UnreadableItem`."""
+    header = read_header(file)
+    return header.width * header.height > PIXELS_WORTH_A_THREAD
+
+
+def _reason(error: UnreadableItem) -> str:
+    """Without what a decoder said of the file, which can repeat bytes of it."""
+    return error.message.replace(f": {error.__cause__}", "") if error.__cause__ is not None else error.message
 
 
 def _outcome(found: Answered | BaseException) -> Answered | Refusal:

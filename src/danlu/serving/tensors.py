@@ -5,15 +5,16 @@ https://github.com/kserve/open-inference-protocol/blob/main/specification/protoc
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from danlu.base.errors import UnreadableItem
-from danlu.inputs.images import ImageRecipe
+from danlu.inputs.images import ImageRecipe, whole_numbers
 from danlu.inputs.texts import TextRecipe
-from danlu.serving.bodies import check_count, read_json
+from danlu.serving.bodies import MOST_ITEMS, read_json
 from danlu.serving.refusal import Refusal
 
 PIXELS, TEXTS = "inputs", "text"
@@ -50,7 +51,8 @@ def items_of_request(data: bytes, recipe: ImageRecipe | TextRecipe) -> tuple[str
         raise Refusal(400, "wrong_shape", "`shape` is not a list of whole numbers")
     if not isinstance(values, list):
         raise Refusal(400, "wrong_data", "`data` is not a list; binary tensors are not read")
-    check_count(shape[0] if shape else 0)
+    if not shape or not 1 <= shape[0] <= MOST_ITEMS:
+        raise Refusal(400, "wrong_shape", f"a request has 1 to {MOST_ITEMS} inputs")
     return id, _pixels(values, shape, recipe) if isinstance(recipe, ImageRecipe) else _texts(values, shape)
 
 
@@ -75,10 +77,10 @@ def _pixels(values: list[Any], shape: list[int], recipe: ImageRecipe) -> list[An
     if tuple(shape[1:]) != recipe.shape:
         raise Refusal(400, "wrong_shape", f"the shape [n, {', '.join(map(str, recipe.shape))}] is expected")
     try:
-        found = np.array(values)
-    except (ValueError, OverflowError):
-        raise Refusal(400, "wrong_data", "the data has rows of different lengths") from None
-    if found.dtype.kind not in "iu" or found.size != int(np.prod(shape)):
+        found = whole_numbers(values)
+    except UnreadableItem as error:
+        raise Refusal(400, "wrong_data", f"the data {error.message}") from None
+    if found.size != math.prod(shape):
         raise Refusal(400, "wrong_data", "the data is not as many whole numbers as the shape says")
     if found.min() < 0 or found.max() > 255:
         raise Refusal(400, "wrong_data", "a pixel is not from 0 to 255")
