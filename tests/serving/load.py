@@ -39,8 +39,12 @@ def resident_bytes(process: int) -> int:
 
 
 def peak_bytes(process: int) -> int:
-    """The most that was resident since the process started."""
+    """The most that was resident since the process started, or since `start_peak_anew`."""
     return _kibibytes(process, "VmHWM") * 2**10
+
+
+def start_peak_anew(process: int) -> None:
+    Path(f"/proc/{process}/clear_refs").write_text("5", encoding="ascii")
 
 
 def _kibibytes(process: int, name: str) -> int:
