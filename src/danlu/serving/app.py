@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from importlib.resources import files
 from typing import Any
 
@@ -30,7 +31,14 @@ ASKED = (400, 401, 413, 415, 422, 500, 503)
 
 def build(service: Service, key: str | None, deadline: float) -> Front:
     """All routes, for models of the kind that the service has."""
-    app = FastAPI(title="danlu", version=__version__, description=documented.DESCRIPTION, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="danlu",
+        version=__version__,
+        description=documented.DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,  # a redirect repeats the host and the path that the client sent
+    )
     for kind_of_error in (Refusal, HTTPException, Exception):
         app.add_exception_handler(kind_of_error, _refused)
     direct = {**_add_questions(app, service), **_add_health(app, service)}
@@ -126,21 +134,21 @@ def _add_health(app: FastAPI, service: Service) -> Mapping[tuple[str, str], Dire
 
 
 def _add_open_inference(app: FastAPI, service: Service) -> None:
-    @app.get("/v2", tags=[OIP], summary="The server's metadata")
+    kind, refused = service.deployment.arms[0].bundle.kind, partial(documented.refused, is_tensor=True)
+
+    @app.get("/v2", tags=[OIP], responses=refused(401), summary="The server's metadata")
     async def server_metadata() -> Response:
         return _answered({"name": "danlu", "version": __version__, "extensions": []})
 
-    @app.get("/v2/health/live", tags=[OIP], summary="Whether the server answers")
+    @app.get("/v2/health/live", tags=[OIP], responses=refused(401), summary="Whether the server answers")
     async def server_live() -> Response:
         return _answered({"live": True})
 
-    @app.get(
-        "/v2/health/ready", tags=[OIP], responses=documented.refused(503), summary="Whether requests should come here"
-    )
+    @app.get("/v2/health/ready", tags=[OIP], responses=refused(401, 503), summary="Whether requests should come here")
     async def server_ready() -> Response:
         return _answered(_if_ready(service, {"ready": True}))
 
-    @app.get("/v2/models/{name}", tags=[OIP], responses=documented.refused(404), summary="The model's metadata")
+    @app.get("/v2/models/{name}", tags=[OIP], responses=refused(401, 404), summary="The model's metadata")
     async def model_metadata(name: str) -> Response:
         arm = _arm(service, name)
         return _answered(tensors.metadata(arm.name, arm.version, arm.predictor.recipe, arm.predictor.classes))
@@ -148,7 +156,7 @@ def _add_open_inference(app: FastAPI, service: Service) -> None:
     @app.get(
         "/v2/models/{name}/ready",
         tags=[OIP],
-        responses=documented.refused(404, 503),
+        responses=refused(401, 404, 503),
         summary="Whether the model can be asked",
     )
     async def model_ready(name: str) -> Response:
@@ -157,7 +165,8 @@ def _add_open_inference(app: FastAPI, service: Service) -> None:
     @app.post(
         "/v2/models/{name}/infer",
         tags=[OIP],
-        responses=documented.refused(400, 404, 413, 422, 500, 503),
+        responses=refused(404, *ASKED),
+        openapi_extra={"requestBody": documented.tensor_body(kind)},
         summary="Probabilities and classes of a tensor of inputs",
     )
     async def infer(name: str, request: Request) -> Response:
@@ -207,18 +216,22 @@ def _arm(service: Service, name: str) -> Arm:
 
 async def _refused(request: Request, error: Exception) -> Response:
     """What is answered instead: to a refusal, a path or method that is none, and a mistake of ours."""
+    more: dict[str, str] = {}
     if isinstance(error, HTTPException):
-        status = error.status_code
+        status, more = error.status_code, dict(error.headers or {})
         error = Refusal(status, CODES.get(status, "refused"), documented.WHY.get(status, "this is not allowed here"))
     elif not isinstance(error, Refusal):
         error = Refusal(500, "failed", "the service failed")
     body, headers = told(error, request.scope["asked"])
-    return Response(body, error.status, {name.decode(): value.decode() for name, value in headers}, media_type=JSON)
+    more |= {name.decode(): value.decode() for name, value in headers}
+    return Response(body, error.status, more, media_type=JSON)
 
 
 def _or_raise(found: Answered | Refusal) -> Answered:
     if isinstance(found, Refusal):
-        raise Refusal(found.status if found.status >= 500 else 422, found.code, found.message)
+        raise Refusal(
+            found.status if found.status >= 500 else 422, found.code, found.message, retry_after=found.retry_after
+        )
     return found
 
 

@@ -7,8 +7,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 DESCRIPTION = "Answers of a classifier, with calibrated probabilities. Made by danlu."
+# One white pixel
+_PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4//8/AAX+Av4N70a4AAAAAElFTkSuQmCC"
 _ITEM: dict[str, dict[str, Any]] = {
-    "image": {"type": "string", "description": "An image file in base64", "example": "iVBORw0KGgo="},
+    "image": {"type": "string", "description": "An image file in base64", "example": _PNG},
     "pixels": {
         "type": "array",
         "description": "Rows of whole numbers 0 to 255, or of [red, green, blue], in the size /model/info tells",
@@ -41,6 +43,12 @@ class Problem(BaseModel):
 
 class Refused(BaseModel):
     error: Problem
+
+
+class TensorRefused(BaseModel):
+    """As the Open Inference Protocol wants it."""
+
+    error: str
 
 
 class Answers(BaseModel):
@@ -91,9 +99,29 @@ def batch_body(kind: str) -> dict[str, Any]:
     return _bodies(kind, {"oneOf": lists} if len(lists) > 1 else lists[0], files, is_batch=True)
 
 
-def refused(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def tensor_body(kind: str) -> dict[str, Any]:
+    """The request body of the Open Inference Protocol's `infer`."""
+    name, datatype = ("text", "BYTES") if kind == "texts" else ("inputs", "UINT8")
+    shape = {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0}}
+    tensor = {
+        "type": "object",
+        "properties": {
+            "name": {"const": name},
+            "datatype": {"const": datatype},
+            "shape": shape | {"description": "As the model's metadata tells; -1 stands for 1 to 256"},
+            "data": {"type": "array", "minItems": 1, "items": {}, "description": "Flat or nested"},
+        },
+        "required": ["name", "datatype", "shape", "data"],
+    }
+    inputs = {"type": "array", "minItems": 1, "maxItems": 1, "items": tensor}
+    whole = {"type": "object", "properties": {"id": {"type": "string"}, "inputs": inputs}, "required": ["inputs"]}
+    return {"required": True, "content": {"application/json": {"schema": whole}}}
+
+
+def refused(*statuses: int, is_tensor: bool = False) -> dict[int | str, dict[str, Any]]:
     """The answers that are none, for the OpenAPI document."""
-    return {status: {"model": Refused, "description": WHY[status]} for status in statuses}
+    model = TensorRefused if is_tensor else Refused
+    return {status: {"model": model, "description": WHY[status]} for status in statuses}
 
 
 WHY = {
@@ -122,7 +150,7 @@ def _bodies(kind: str, json: dict[str, Any], form: dict[str, Any], *, is_batch: 
     content: dict[str, Any] = {"application/json": {"schema": json}}
     if kind == "images":
         content["multipart/form-data"] = {
-            "schema": {"type": "object", "properties": form, "required": list(form), "additionalProperties": False}
+            "schema": {"type": "object", "properties": form, "required": list(form)}  # other fields are passed over
         }
         if not is_batch:
             content |= {"application/octet-stream": _BYTES, "image/jpeg": _BYTES, "image/png": _BYTES}
