@@ -4,16 +4,19 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: demo test test-all check format bench clean
+.PHONY: demo test test-all soak check format bench clean
 
 demo: $(READY)
 	$(BIN)/danlu demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile -m "not kill and not slow and not gpu"
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile -m "not kill and not slow and not soak and not gpu"
 
 test-all: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not soak"
+
+soak: $(READY)
+	$(BIN)/python -m pytest -m soak -s
 
 check: $(READY)
 	$(BIN)/ruff format --check .

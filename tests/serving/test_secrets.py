@@ -108,6 +108,7 @@ def faulty(path: str) -> Iterator[tuple[str, str, bytes, str, dict[str, str]]]:
         yield "POST", "/predict", b"", "image/png", {name: CANARY}
     yield "POST", "/predict", b"", "image/png", {"X-Request-ID": f"<{CANARY}>"}
     yield "GET", "/livez", b"", "", {"Host": f"{CANARY}.example"}
+    yield "GET", f"/livez/?{CANARY}", b"", "", {"Host": f"{CANARY}.example"}
     yield "POST", "/predict", b"a", f"{CANARY}/{CANARY}", {}
     yield "POST", "/predict", b"a", f"application/json; charset={CANARY}", {}
     yield "POST", "/predict", b"a", f"multipart/form-data; boundary={CANARY}", {}
