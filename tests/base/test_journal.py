@@ -146,3 +146,22 @@ def test_what_is_no_journal_file_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "notes.jsonl").write_text("{}\n", encoding="utf-8")
     assert list(Journal(tmp_path).rows()) == []
     assert list(Journal(tmp_path / "nowhere").rows()) == []
+
+
+def test_writers_that_end_early_are_bounded_too(tmp_path: Path) -> None:
+    """A service whose workers are replaced again and again fills no file, and no disk."""
+    for _ in range(40):
+        written(tmp_path, 50, most_bytes=100_000, file_bytes=20_000)
+        time.sleep(0.002)
+    sizes = [path.stat().st_size for path in journal_files(tmp_path)]
+    assert 60_000 < sum(sizes) <= 100_000
+
+
+def test_old_file_that_cannot_be_removed_loses_no_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    writer = written(tmp_path, 5000, most_bytes=100_000, file_bytes=20_000)
+    assert writer.lost == 0
+    assert [row["number"] for row in Journal(tmp_path).rows()] == list(range(5000))

@@ -114,6 +114,7 @@ class JournalWriter(Generic[T]):
 
     def _write(self, data: bytes) -> None:
         if self._file is None:
+            self._remove_oldest()
             self._number += 1
             name = f"answers-{self._started:013d}-{os.getpid()}-{self._number:06d}.jsonl"
             self._file = os.open(self.folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o640)
@@ -123,7 +124,6 @@ class JournalWriter(Generic[T]):
         self._written += len(data)
         if self._written >= self._file_bytes:
             self._end_file()
-            self._remove_oldest()
 
     def _end_file(self) -> None:
         if self._file is not None:
@@ -131,13 +131,15 @@ class JournalWriter(Generic[T]):
         self._file, self._written = None, 0
 
     def _remove_oldest(self) -> None:
+        """Make room for a file: also of writers that ended before theirs was full."""
         sizes = {path: _size(path) for path in journal_files(self.folder)}
         total = sum(sizes.values())
         for path, size in sizes.items():
             if total <= self._most_bytes - self._file_bytes:
                 break
-            path.unlink(missing_ok=True)
-            total -= size
+            with suppress(OSError):  # what cannot be removed stops no writing
+                path.unlink(missing_ok=True)
+                total -= size
 
 
 @dataclass
