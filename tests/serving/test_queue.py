@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import statistics
@@ -181,6 +182,26 @@ def test_request_in_the_way_of_a_hanging_model_ends(images: Path, tmp_path: Path
         assert len(outcomes) == 9 and max(outcomes) <= limit + 2
         assert server.workers != [before]
         assert "has not been heard" in server.log
+
+
+def test_input_that_hangs_worker_after_worker_does_not_end_the_service(images: Path, tmp_path: Path) -> None:
+    """As a client does that asks again whenever it is cut off."""
+    with Server([slowed(images, tmp_path / "bundle")], tmp_path, "--workers", 1, "--journal", "-") as server:
+        for _ in range(4):
+            with pytest.raises((http.client.HTTPException, OSError)):
+                server.post(picture(HANGS_AT, (16, 16)))
+        assert server.post(picture())[0] == 200
+        assert server.log.count("another takes its place") == 4
+
+
+def test_service_gives_up_when_no_worker_can_start(images: Path, tmp_path: Path) -> None:
+    bundle = shutil.copytree(images, tmp_path / "bundle")
+    with Server([bundle], tmp_path, "--workers", 1, "--journal", "-") as server:
+        assert server.post(picture())[0] == 200
+        (bundle / "model.onnx").write_bytes(b"x")
+        os.kill(server.workers[0], signal.SIGKILL)
+        assert server.process.wait(20) == 1
+        assert "3 workers one after the other died before they could answer: giving up" in server.log
 
 
 def test_hanging_model_that_is_asked_in_place_is_replaced_too(images: Path, tmp_path: Path) -> None:

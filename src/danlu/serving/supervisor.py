@@ -22,7 +22,7 @@ from danlu.base import log
 LOOK = 0.25
 SILENT = 1.25  # seconds without a beat, after which a worker that was ready is taken for hanging
 STARTING = 60.0
-SOON = 5.0  # seconds; a worker that lives shorter is not well
+SOON = 5.0  # seconds; a worker that dies sooner, before it could answer, is not well
 MOST_SOON = 3
 AFTER_DRAIN = 1.0
 STOPS = (signal.SIGTERM, signal.SIGINT)
@@ -126,9 +126,10 @@ class Supervisor:
             if code > 0 and not self._was_ready:  # it said itself why
                 self._stop(code)
                 continue
-            self._died_soon = self._died_soon + 1 if lived < SOON else 0
+            # One that could answer may have met an input that hangs or crashes it, which its client sends again.
+            self._died_soon = self._died_soon + 1 if lived < SOON and not worker.is_ready else 0
             if self._died_soon >= MOST_SOON * self._count:
-                log.warn(f"{self._died_soon} workers one after the other died within {SOON:g} s: giving up")
+                log.warn(f"{self._died_soon} workers one after the other died before they could answer: giving up")
                 self._stop(1)
                 continue
             how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
