@@ -231,6 +231,48 @@ def test_json_of_long_texts_beside_numbers_takes_no_memory(server: Server) -> No
     assert server.workers == [worker]
 
 
+def flat(megapixels: int) -> bytes:
+    """A file of a few bytes that takes long to decode."""
+    out = io.BytesIO()
+    Image.new("RGBA", (megapixels * 1000, 1000)).save(out, "WEBP", lossless=True, method=0)
+    return out.getvalue()
+
+
+def test_images_that_would_be_read_too_late_are_refused(images: Path, tmp_path: Path) -> None:
+    """What waits to be decoded is bounded by time as what waits for the model is, and late ones are not decoded."""
+    data = flat(7)
+    with Server([images], tmp_path, "--workers", 1, "--journal", "-", deadline=1.0) as server:
+        for _ in range(8):
+            assert server.post(data)[0] == 200
+        started = time.monotonic()
+        with ThreadPoolExecutor(100) as clients:
+            statuses = list(clients.map(lambda _: server.post(data)[0], range(100)))
+        took = time.monotonic() - started
+    print(f"100 images at once: {statuses.count(200)} answered, {statuses.count(503)} refused, in {took:.2f} s")
+    assert set(statuses) == {200, 503} and statuses.count(200) >= 3
+    assert took < 1 + 1
+
+
+@pytest.mark.slow
+@pytest.mark.xfail(strict=True, reason="an image of 50 million pixels takes up to 1.2 GiB while it is decoded")
+def test_images_of_the_most_pixels_stay_within_the_budget(images: Path, tmp_path: Path) -> None:
+    with Server([images], tmp_path, "--workers", 1, "--journal", "-") as server:
+        (worker,) = server.workers
+        server.post(picture())
+        idle = resident_bytes(worker)
+        start_peak_anew(worker)
+        out = io.BytesIO()
+        Image.new("RGBA", (7070, 7070)).save(out, "WEBP", lossless=True, method=0)
+        with ThreadPoolExecutor(6) as clients:
+            statuses = list(clients.map(lambda _: server.post(out.getvalue())[0], range(6)))
+        print(
+            f"6 images of 50 million pixels at once, {len(out.getvalue())} bytes each: {statuses.count(200)} answered;"
+            f" memory idle {idle / MIB:.0f} MiB, highest {peak_bytes(worker) / MIB:.0f} MiB"
+        )
+        assert set(statuses) <= {200, 503} and server.workers == [worker]
+        assert peak_bytes(worker) <= (idle + Limits().most_bytes) * 1.1
+
+
 @pytest.mark.slow
 def test_large_images_that_wait_stay_within_the_budget(images: Path, tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (1800, 1800, 3), dtype=np.uint8)

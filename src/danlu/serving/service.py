@@ -7,7 +7,6 @@ import itertools
 import os
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +22,7 @@ from danlu.serving.asked import Asked
 from danlu.serving.deployment import Arm, Deployment
 from danlu.serving.journal import Told, lines_of
 from danlu.serving.metrics import Metrics
+from danlu.serving.readers import Readers
 from danlu.serving.refusal import Refusal
 
 MOST_SHADOWED = 64  # inputs that wait for the shadow; it passes over others
@@ -60,7 +60,7 @@ class Service:
         self._lost = 0
         self._keep_references()
         self.is_draining = False
-        self._readers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="danlu-reader")
+        self._readers = Readers()
         self._prefix = os.urandom(6).hex()
         self._numbers = itertools.count()
         self._loop = asyncio.get_running_loop()
@@ -101,7 +101,7 @@ class Service:
 
     def close(self) -> None:
         """Write the rest of the journal."""
-        self._readers.shutdown(wait=False)
+        self._readers.close()
         if self.journal is not None:
             self.journal.close()
 
@@ -120,7 +120,7 @@ class Service:
     async def answer(self, arm: Arm, item: Any, asked: Asked, id: str | None = None) -> Answered:
         """The answer to one input. `id`: of this answer, where it is one of several. Raises `Refusal`."""
         try:
-            prepared = await self._read(arm, item)
+            prepared = await self._read(arm, item, asked)
         except UnreadableItem as error:
             raise Refusal(422, "unreadable", f"the input {_reason(error)}") from None
         row, features = await arm.lane.answer(prepared, asked)
@@ -150,7 +150,7 @@ class Service:
     async def _shadow(self, shadow: Arm, item: Any, asked: Asked, id: str) -> None:
         later = Asked(asked.id, asked.ends, asked.key)
         try:
-            row, features = await shadow.lane.answer(await self._read(shadow, item), later)
+            row, features = await shadow.lane.answer(await self._read(shadow, item, later), later)
         except (Refusal, UnreadableItem):
             self.metrics.shadow.labels("failed").inc()
             return
@@ -164,11 +164,14 @@ class Service:
             ms = 1000 * (time.monotonic() - asked.started)
             self.journal.add(Told(arm, id, row, features, time.time(), ms, asked.key, is_shadow))
 
-    async def _read(self, arm: Arm, item: Any) -> Any:
+    async def _read(self, arm: Arm, item: Any, asked: Asked) -> Any:
         if isinstance(item, UnreadableItem):
             raise item
-        if isinstance(item, bytes) and (len(item) >= WORTH_A_THREAD or _is_large(item)):
-            return await self._loop.run_in_executor(self._readers, arm.predictor.read, item)
+        if isinstance(item, bytes):
+            header = read_header(item)
+            pixels = header.width * header.height
+            if len(item) >= WORTH_A_THREAD or pixels >= PIXELS_WORTH_A_THREAD:
+                return await self._readers.read(arm.predictor, item, pixels, asked)
         return arm.predictor.read(item)
 
 
@@ -184,12 +187,6 @@ def _model_info(arm: Arm) -> dict[str, Any]:
         "threshold": arm.predictor.calibration.threshold,
         "made": arm.bundle.content.get("made"),
     }
-
-
-def _is_large(file: bytes) -> bool:
-    """Whether an image has many pixels. Raises `UnreadableItem`."""
-    header = read_header(file)
-    return header.width * header.height > PIXELS_WORTH_A_THREAD
 
 
 def _reason(error: UnreadableItem) -> str:
