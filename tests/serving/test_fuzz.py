@@ -35,7 +35,7 @@ def check_by_schema(server: Server, folder: Path, examples: int, seed: int) -> N
     assert server.workers == [before]
 
 
-@pytest.mark.parametrize("kind", ["images", "texts"])
+@pytest.mark.parametrize("kind", ["images", pytest.param("texts", marks=pytest.mark.slow)])
 def test_answers_are_as_our_own_document_says(server: Server, text_server: Server, tmp_path: Path, kind: str) -> None:
     check_by_schema(server if kind == "images" else text_server, tmp_path, 8, 0)
 

@@ -184,6 +184,7 @@ def test_request_in_the_way_of_a_hanging_model_ends(images: Path, tmp_path: Path
         assert "has not been heard" in server.log
 
 
+@pytest.mark.slow
 def test_input_that_hangs_worker_after_worker_does_not_end_the_service(images: Path, tmp_path: Path) -> None:
     """As a client does that asks again whenever it is cut off."""
     with Server([slowed(images, tmp_path / "bundle")], tmp_path, "--workers", 1, "--journal", "-") as server:

@@ -130,7 +130,7 @@ WHY = {
     404: "there is nothing at this path",
     408: "the body came too slowly",
     411: "the length of the body is not told",
-    413: "the body is too large",
+    413: "the body is too large, or has more inputs than can be answered in time",
     415: "the content type is not read",
     422: "the input is not one the model reads",
     500: "the service failed",
