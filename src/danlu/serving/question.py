@@ -20,6 +20,7 @@ from danlu.serving.service import Service
 
 FORM = "multipart/form-data"
 MOST_THROWN = 64 * 2**20
+GROWING = 8  # a bytearray that grows takes up to an eighth more than its bytes
 FORM_COPIES = 3  # of a form's bytes, at one time: the body, what the parser cuts out of it, and the file
 T = TypeVar("T")
 
@@ -52,7 +53,8 @@ class Question:
         size = int(told) if told is not None and told.isdigit() else limit
         if size > limit and b"expect" in self.headers:
             raise _too_large(limit)
-        return self.arm.lane.admitted(min(size, limit) * (FORM_COPIES if self.kind == FORM else 1))
+        room = min(size, limit)
+        return self.arm.lane.admitted(room * FORM_COPIES if self.kind == FORM else room + room // GROWING)
 
     async def body(self) -> bytes:
         """The whole body, counted while it comes. Raises `Refusal` and `Gone`.
