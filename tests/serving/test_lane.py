@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -295,7 +296,7 @@ def test_model_that_hangs_is_told() -> None:
 
     before, took, after = run(model, what, Pace(0.02, 1, 0.02))
     assert not before and not after
-    assert 0.7 <= took < 1.2
+    assert 0.7 <= took < 2
 
 
 # How many together pay
@@ -303,11 +304,22 @@ def test_model_that_hangs_is_told() -> None:
 
 @pytest.mark.parametrize(
     ("call", "each", "together"),
-    [(0.002, 0.0, {32}), (0.0, 0.002, {1}), (0.002, 0.001, {8, 16}), (0.03, 0.0, {32}), (0.2, 0.0, {1})],
+    [(0.002, 0.0, 32), (0.0, 0.002, 1), (0.003, 0.001, 16), (0.03, 0.0, 32), (0.2, 0.0, 1)],
     ids=["costs a call", "costs an example", "costs both", "slow call", "longer than a batch may take"],
 )
-def test_batches_are_as_large_as_pays(call: float, each: float, together: set[int]) -> None:
-    found = measure_pace(SlowModel(call, each))  # type: ignore[arg-type]
-    assert found.together in together
-    assert found.alone == pytest.approx(call + each, rel=0.3, abs=0.001)
-    assert found.each == pytest.approx(call / found.together + each, rel=0.3, abs=0.001)
+def test_batches_are_as_large_as_pays(call: float, each: float, together: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+
+    class Clocked(SlowModel):
+        """Moves the clock instead of sleeping."""
+
+        def probabilities(self, inputs: np.ndarray) -> np.ndarray:
+            nonlocal now
+            now += call + each * len(inputs)
+            return inputs
+
+    monkeypatch.setattr("danlu.serving.pace.time", SimpleNamespace(perf_counter=lambda: now))
+    found = measure_pace(Clocked())  # type: ignore[arg-type]
+    assert found.together == together
+    assert found.alone == pytest.approx(call + each)
+    assert found.each == pytest.approx(call / together + each)

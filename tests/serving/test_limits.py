@@ -211,7 +211,7 @@ def test_small_file_of_many_pixels_holds_up_nobody(server: Server) -> None:
             waited.append(time.monotonic() - started)
     print(f"{len(data):,} bytes; longest wait of another request {1000 * max(waited):.0f} ms of {len(waited)}")
     assert slow.result()[0] == 200
-    assert len(waited) > 5 and max(waited) < 0.25
+    assert len(waited) > 20  # in the event loop it was one
 
 
 def test_json_of_long_texts_beside_numbers_takes_no_memory(server: Server) -> None:
