@@ -124,13 +124,24 @@ def read_header(data: bytes) -> ImageHeader:
         return ImageHeader(width, height, image.mode in ("1", "L", "LA", "I;16", "I"))
 
 
-def decode_image(data: bytes, recipe: ImageRecipe) -> np.ndarray:
+class ManyPixels(Exception):
+    """An image that was opened, and not decoded because it has more `pixels` than were allowed."""
+
+    def __init__(self, pixels: int) -> None:
+        super().__init__(f"{pixels:,} pixels")
+        self.pixels = pixels
+
+
+def decode_image(data: bytes, recipe: ImageRecipe, *, at_most: int | None = None) -> np.ndarray:
     """The pixels a model sees, as (channels, height, width) uint8.
 
     EXIF rotation is applied, transparency is laid on white, 16-bit grey is scaled to 8 bits, only the first
-    frame of an animation counts. Raises `UnreadableItem` with the reason.
+    frame of an animation counts. Raises `UnreadableItem` with the reason, and `ManyPixels` for an image of more than
+    `at_most`.
     """
     with _open(data) as image:
+        if at_most is not None and image.width * image.height > at_most:
+            raise ManyPixels(image.width * image.height)
         try:
             if image.format == "JPEG":
                 image.draft("L" if recipe.channels == 1 else "RGB", _draft_size(image, recipe))

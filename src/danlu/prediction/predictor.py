@@ -162,8 +162,9 @@ class Predictor:
         label = UNKNOWN if is_unknown else self.classes[order[0]]
         return Prediction(name, label, confidence, probabilities, is_unknown=is_unknown)
 
-    def read(self, item: Any) -> Any:
-        """One input as (channels, height, width) uint8 or all of its token numbers. Raises `UnreadableItem`."""
+    def read(self, item: Any, *, at_most: int | None = None) -> Any:
+        """One input as (channels, height, width) uint8 or all of its token numbers. Raises `UnreadableItem`, and
+        `ManyPixels` for the bytes of an image of more pixels than `at_most`."""
         if isinstance(self.recipe, TextRecipe):
             if not isinstance(item, str):
                 raise UnreadableItem(f"is not a text but {type(item).__name__}")
@@ -171,7 +172,7 @@ class Predictor:
         if isinstance(item, (str, Path)):
             return decode_image(read_file(item), self.recipe)
         if isinstance(item, (bytes, bytearray)):
-            return decode_image(bytes(item), self.recipe)
+            return decode_image(bytes(item), self.recipe, at_most=at_most)
         if isinstance(item, Image.Image):
             return fit_image(item, self.recipe)
         if isinstance(item, (list, tuple)):

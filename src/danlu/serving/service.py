@@ -16,7 +16,7 @@ from danlu import __version__
 from danlu.base import log
 from danlu.base.errors import MachineError, UnreadableItem
 from danlu.base.journal import JournalWriter, keep_reference
-from danlu.inputs.images import ImageRecipe, read_header
+from danlu.inputs.images import ImageRecipe, ManyPixels
 from danlu.prediction.predictor import Prediction
 from danlu.serving.asked import Asked
 from danlu.serving.deployment import Arm, Deployment
@@ -28,7 +28,7 @@ from danlu.serving.refusal import Refusal
 MOST_SHADOWED = 64  # inputs that wait for the shadow; it passes over others
 DIGITS = 7
 WORTH_A_THREAD = 16 * 2**10  # bytes of an image file, from which decoding holds up other requests
-PIXELS_WORTH_A_THREAD = 100_000  # of which a file of a few bytes can have 50 million
+PIXELS_AT_ONCE = 100_000  # of which a file of a few bytes can have 50 million
 
 
 class Answered(NamedTuple):
@@ -168,10 +168,10 @@ class Service:
         if isinstance(item, UnreadableItem):
             raise item
         if isinstance(item, bytes):
-            header = read_header(item)
-            pixels = header.width * header.height
-            if len(item) >= WORTH_A_THREAD or pixels >= PIXELS_WORTH_A_THREAD:
-                return await self._readers.read(arm.predictor, item, pixels, asked)
+            try:
+                return arm.predictor.read(item, at_most=PIXELS_AT_ONCE if len(item) < WORTH_A_THREAD else 0)
+            except ManyPixels as image:
+                return await self._readers.read(arm.predictor, item, image.pixels, asked)
         return arm.predictor.read(item)
 
 
