@@ -68,7 +68,8 @@ def write_journal(folder: Path, rows: Iterable[Row], reference: Reference | None
     for row in rows:
         writer.add(content_of(row))
         if len(writer._added) > 40_000:
-            writer._flush()
+            while writer._added:
+                writer._flush()
     writer.close()
     assert writer.lost == 0
     if reference is not None:

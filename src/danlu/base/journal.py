@@ -28,15 +28,16 @@ from danlu.base.files import make_folder, write_json
 FILE_BYTES = 16 * 2**20
 MOST_BYTES = 512 * 2**20
 MOST_QUEUED = 50_000
-SECONDS = 0.25
-AT_ONCE = 1000
+SECONDS = 0.05
+AT_ONCE = 64  # lines: making them holds Python's lock, and with it every request
+PAUSE = 0.001
 REFERENCES = "references"
 T = TypeVar("T")
 _NAME = re.compile(r"answers-(\d{13})-(\d+)-(\d{6})\.jsonl")  # milliseconds since 1970, process, number
 
 
 class JournalWriter(Generic[T]):
-    """Writes lines from a thread. `lines_of` makes them there of what is added, up to 1,000 at a time. `lost` counts
+    """Writes lines from a thread. `lines_of` makes them there of what is added, up to 64 at a time. `lost` counts
     what could not be written; `problem` is the last reason.
 
     `most_bytes` bounds all files of the folder together: the oldest go first.
@@ -76,20 +77,23 @@ class JournalWriter(Generic[T]):
 
     def _work(self) -> None:
         while not self._is_closing.wait(SECONDS):
+            while self._added and not self._is_closing.wait(PAUSE):
+                self._flush()
+        while self._added:
             self._flush()
-        self._flush()
         self._end_file()
 
     def _flush(self) -> None:
-        while self._added:
+        """Write what was added first, at most 64 lines of it."""
+        if self._added:
             taken = [self._added.popleft() for _ in range(min(AT_ONCE, len(self._added)))]
             try:
                 lines = list(self._lines_of(taken))
             except Exception as error:  # a mistake of ours must not end the thread, nor the service
                 log.failure("journal", error)
                 self._lose(len(taken), str(error))
-                continue
-            self._write_lines(lines)
+            else:
+                self._write_lines(lines)
 
     def _write_lines(self, lines: Sequence[bytes]) -> None:
         """Into as many files as they need."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import itertools
 import json
 import os
@@ -56,6 +57,8 @@ async def serve(orders: dict[str, Any], pipe: int) -> None:
         lambda: PatientProtocol(server.config, server.server_state, {}, loop),
         lambda: len(connections) >= orders["most_connections"],
     )
+    gc.collect()
+    gc.freeze()  # what is there now stays, and need not be looked through between requests
     living = loop.create_task(_live(service, server, pipe, reload, stop.set))
     await stop.wait()
     service.is_draining = True
