@@ -1,9 +1,10 @@
-"""Requests a second of `danlu serve`, 28 × 28 pixels and an MLP, beside the tutorial's handler and the barest one.
+"""Requests a second of `danlu serve`, 28 × 28 pixels and an MLP, beside the tutorial's handler and others.
 
 Targets: with everything on (journal, counters, limits) at least 3 times the tutorial's handler with pixels in JSON, and
 5 times with the bytes of an image; at least 0.8 of what one core could do if HTTP, decoding and the model, each
-measured alone, followed each other without a gap. Load: wrk on loopback, 16 connections. Server and wrk have a core
-each; then danlu again with a worker on every core, beside wrk.
+measured alone, followed each other without a gap; at 70 % of that load 99 % of the answers within 5 times what half of
+them take when nobody else asks; the first right answer a second after the start. Load: wrk on loopback, 16 connections;
+for times at a given load `load.py`. Server and load have a core each; then danlu again with a worker on every core.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import statistics
 import subprocess
@@ -22,7 +24,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +40,14 @@ CONNECTIONS = 16
 SECONDS, WARM_UP = 5, 1
 TUTORIAL_TARGET, RAW_TARGET, SHARE_TARGET = 3.0, 5.0, 0.8
 SERVER_CORE, LOAD_CORE = "0", "1"
+LOAD, TIMES_TARGET, START_TARGET = 0.7, 5.0, 1.0
 TUTORIAL = "tutorial: FastAPI, PyTorch"
 JSON, PNG = "application/json", "image/png"
 
 
 def main() -> None:
     parser = report.parser(__doc__, rounds=3)
+    parser.add_argument("--litserve", type=Path, help="python with litserve and onnxruntime; without it it is left out")
     arguments = parser.parse_args()
     if shutil.which("wrk") is None or available_cores() < 2:
         sys.exit("this benchmark needs wrk and two cores")
@@ -62,11 +66,18 @@ def main() -> None:
         ways: dict[str, tuple[list[Any], bytes, str]] = {
             TUTORIAL: ([sys.executable, peers / "serve_tutorial.py", run.folder.resolve()], in_json, JSON),
             "bare: Starlette, onnxruntime": ([sys.executable, peers / "serve_bare.py", bundle], in_json, JSON),
+            **(
+                {"LitServe, onnxruntime": ([arguments.litserve, peers / "serve_litserve.py", bundle], in_json, JSON)}
+                if arguments.litserve
+                else {}
+            ),
             "danlu, pixels": ([*serve, "--workers", 1, "--port"], in_json, JSON),
             "danlu, PNG": ([*serve, "--workers", 1, "--port"], raw, PNG),
             "danlu, pixels, all cores": ([*serve, "--port"], in_json, JSON),
             "danlu, PNG, all cores": ([*serve, "--port"], raw, PNG),
         }
+        if not arguments.litserve:
+            report.say("no --litserve: it is left out")
         found: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
         for round_ in range(arguments.rounds):
             for way, (command, body, kind) in ways.items():
@@ -74,8 +85,11 @@ def main() -> None:
                 with started(command, folder, is_pinned) as address:
                     load(address, body, kind, WARM_UP, folder, is_pinned)
                     found[way].append(load(address, body, kind, seconds, folder, is_pinned))
+                    if is_pinned:
+                        found[way][-1] |= timed(address, kind, found[way][-1]["per_second"], seconds, folder)
                 report.say(f"round {round_ + 1}/{arguments.rounds}   {way}   {found[way][-1]}")
         http = [alone(serve, folder, seconds) for _ in range(arguments.rounds)]
+        starts = [start_seconds([*serve, "--port"], folder, raw) for _ in range(arguments.rounds)]
         costs = parts(bundle, pixels, raw)
     tutorial = statistics.median(one["per_second"] for one in found[TUTORIAL])
     costs["http"] = 1 / statistics.median(http)
@@ -85,13 +99,16 @@ def main() -> None:
         "Requests a second of the service",
         facts,
         [row(way, samples, tutorial, costs) for way, samples in found.items()],
-        {"requests": found, "http": http, "costs": costs},
+        {"requests": found, "http": http, "costs": costs, "starts": starts},
         [
             f"wrk, {CONNECTIONS} connections, {seconds} s; server and wrk on a core each, but for `all cores`",
             "microseconds alone, on one core: " + ", ".join(f"{name} {1e6 * cost:.0f}" for name, cost in costs.items()),
-            "÷ X_max: of 1 / (HTTP + decoding + model); HTTP is a request that needs neither",
+            "÷ X_max: of 1 / (HTTP + decoding + model); HTTP is a request that needs neither; the model alone is asked for"
+            " one example, in the service for all that came in a turn of its loop",
+            f"p50 alone: one request after the other; p99 at {LOAD:.0%}: of the requests a second in the second column",
+            f"start to the first right answer, s: {report.spread(starts, '.2f')}",
             f"targets: {TUTORIAL_TARGET:g} times the tutorial with pixels, {RAW_TARGET:g} with PNG,"
-            f" {SHARE_TARGET:g} of X_max",
+            f" {SHARE_TARGET:g} of X_max, {TIMES_TARGET:g} times p50 alone, {START_TARGET:g} s",
         ],
     )
 
@@ -108,14 +125,20 @@ def started(command: list[Any], folder: Path, is_pinned: bool) -> Iterator[str]:
         port = free.getsockname()[1]
     pinned = ["taskset", "-c", SERVER_CORE] if is_pinned else []
     words = [str(word) for word in (*pinned, *command, port)]
-    process = subprocess.Popen(words, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        words, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
     address = f"http://127.0.0.1:{port}"
     try:
         wait_for(address, process)
         yield address
     finally:
         process.terminate()
-        process.wait()
+        try:
+            process.wait(10)
+        finally:
+            with suppress(ProcessLookupError):  # LitServe leaves processes behind
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
@@ -154,6 +177,41 @@ def wrk(url: str, seconds: int, is_pinned: bool, *more: str) -> dict[str, float]
     return {"per_second": float(rate[1]), "p99_ms": float(p99[1]) * {"us": 0.001, "ms": 1, "s": 1000}[p99[2]]}
 
 
+def timed(address: str, kind: str, most: float, seconds: int, folder: Path) -> dict[str, float]:
+    """Milliseconds when nobody else asks, and at 70 % of the most that was answered."""
+    port = address.rsplit(":", 1)[1]
+    found = {}
+    for name, rate in (("alone", 0.0), ("loaded", LOAD * most)):
+        words = [sys.executable, report.HERE / "load.py", port, folder / "body", kind, rate, seconds, CONNECTIONS]
+        command = ["taskset", "-c", LOAD_CORE, *map(str, words)]
+        told = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        found |= {f"p50_{name}_ms": told["p50_ms"], f"p99_{name}_ms": told["p99_ms"]}
+    return found
+
+
+def start_seconds(command: list[Any], folder: Path, raw: bytes) -> float:
+    """From the command to an answer with a class."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    begun = time.perf_counter()
+    words = [str(word) for word in (*command, port)]
+    process = subprocess.Popen(words, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while True:
+            asked = urllib.request.Request(f"http://127.0.0.1:{port}/predict", raw, {"Content-Type": PNG})
+            try:
+                with urllib.request.urlopen(asked, timeout=10) as answer:
+                    if "class" in json.load(answer):
+                        return time.perf_counter() - begun
+            except OSError:
+                if time.perf_counter() - begun > 60:
+                    raise
+                time.sleep(0.01)
+    finally:
+        process.terminate()
+        process.wait()
+
+
 def alone(serve: list[Any], folder: Path, seconds: int) -> float:
     """Requests a second that need no decoding and no model."""
     with started([*serve, "--workers", 1, "--port"], folder, True) as address:
@@ -171,7 +229,7 @@ def parts(bundle: Path, pixels: np.ndarray, raw: bytes) -> dict[str, float]:
     return {
         "pixels": fastest(lambda: predictor.read(item_of_json(body, predictor.recipe))),
         "PNG": fastest(lambda: predictor.read(raw)),
-        "model": fastest(lambda: predictor.probabilities(rows)),
+        "model": fastest(lambda: predictor.with_features(rows)),
     }
 
 
@@ -184,6 +242,10 @@ def fastest(call: Any) -> float:
     return statistics.median(taken)
 
 
+def middle(samples: list[dict[str, float]], key: str) -> str:
+    return f"{statistics.median(one[key] for one in samples):.2f}" if key in samples[0] else ""
+
+
 def row(way: str, samples: list[dict[str, float]], tutorial: float, costs: dict[str, float]) -> dict[str, Any]:
     rates = [one["per_second"] for one in samples]
     decode = costs["PNG" if "PNG" in way else "pixels"]
@@ -191,7 +253,9 @@ def row(way: str, samples: list[dict[str, float]], tutorial: float, costs: dict[
     return {
         "service": way,
         "requests/s": report.spread(rates, ",.0f"),
-        "p99 ms": round(statistics.median(one["p99_ms"] for one in samples), 2),
+        "p99, ms": middle(samples, "p99_ms"),
+        "p50 alone, ms": middle(samples, "p50_alone_ms"),
+        f"p99 at {LOAD:.0%}, ms": middle(samples, "p99_loaded_ms"),
         "÷ tutorial": f"{statistics.median(rates) / tutorial:.2f}",
         "÷ X_max": f"{statistics.median(rates) / most:.2f}" if way in ("danlu, pixels", "danlu, PNG") else "",
     }

@@ -1,0 +1,110 @@
+"""Requests at a given rate, whatever the answers take: `load.py PORT BODY CONTENT_TYPE RATE SECONDS CONNECTIONS`.
+
+They come as strangers' do (a Poisson process), and each is timed from the moment at which it should have been sent, so
+that a service that stops for a moment is charged with all who waited. With the rate 0, one after the other on one
+connection. Prints JSON: answers a second, milliseconds at 50 and 99 %.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import sys
+import time
+from collections import deque
+from pathlib import Path
+
+import uvloop
+
+
+class Connection(asyncio.Protocol):
+    """Sends one request at a time; the answers have a content length."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool, self.due, self.data = pool, 0.0, b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+        self.pool.free.append(self)
+
+    def send(self, due: float) -> None:
+        self.due = due
+        self.transport.write(self.pool.request)  # type: ignore[attr-defined]
+
+    def data_received(self, data: bytes) -> None:
+        self.data += data
+        head, found, body = self.data.partition(b"\r\n\r\n")
+        if not found or len(body) < length_of(head):
+            return
+        if not head.startswith(b"HTTP/1.1 200"):
+            raise RuntimeError(head.decode())
+        self.data = b""
+        self.pool.taken.append(time.perf_counter() - self.due)
+        self.pool.next(self)
+
+
+class Pool:
+    def __init__(self, request: bytes) -> None:
+        self.request = request
+        self.free: list[Connection] = []
+        self.waiting: deque[float] = deque()
+        self.taken: list[float] = []
+
+    def ask(self, due: float) -> None:
+        if self.free:
+            self.free.pop().send(due)
+        else:
+            self.waiting.append(due)
+
+    def next(self, connection: Connection) -> None:
+        if self.waiting:
+            connection.send(self.waiting.popleft())
+        else:
+            self.free.append(connection)
+
+
+def length_of(head: bytes) -> int:
+    for line in head.split(b"\r\n")[1:]:
+        name, _, value = line.partition(b":")
+        if name.lower() == b"content-length":
+            return int(value)
+    raise RuntimeError("an answer without a length")
+
+
+async def run(port: int, request: bytes, rate: float, seconds: float, connections: int) -> dict[str, float]:
+    pool, loop, rng = Pool(request), asyncio.get_running_loop(), random.Random(0)
+    for _ in range(connections if rate else 1):
+        await loop.create_connection(lambda: Connection(pool), "127.0.0.1", port)
+    begun = due = time.perf_counter()
+    while due - begun < seconds:
+        if not rate:
+            while not pool.free:
+                await asyncio.sleep(0)
+            due = time.perf_counter()
+            pool.ask(due)
+            continue
+        due += rng.expovariate(rate)
+        while (left := due - time.perf_counter()) > 0:
+            await asyncio.sleep(left if left > 0.002 else 0)
+        pool.ask(due)
+        await asyncio.sleep(0)
+    while len(pool.free) < (connections if rate else 1):
+        await asyncio.sleep(0.001)
+    taken = sorted(pool.taken)
+    return {
+        "per_second": len(taken) / (time.perf_counter() - begun),
+        "p50_ms": 1000 * taken[len(taken) // 2],
+        "p99_ms": 1000 * taken[int(0.99 * len(taken))],
+    }
+
+
+def main() -> None:
+    port, body, kind, rate, seconds, connections = sys.argv[1:]
+    data = Path(body).read_bytes()
+    head = f"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: {kind}\r\nContent-Length: {len(data)}\r\n\r\n"
+    print(json.dumps(uvloop.run(run(int(port), head.encode() + data, float(rate), float(seconds), int(connections)))))
+
+
+if __name__ == "__main__":
+    main()
