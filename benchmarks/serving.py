@@ -103,8 +103,8 @@ def main() -> None:
         [
             f"wrk, {CONNECTIONS} connections, {seconds} s; server and wrk on a core each, but for `all cores`",
             "microseconds alone, on one core: " + ", ".join(f"{name} {1e6 * cost:.0f}" for name, cost in costs.items()),
-            "÷ X_max: of 1 / (HTTP + decoding + model); HTTP is a request that needs neither; the model alone is asked for"
-            " one example, in the service for all that came in a turn of its loop",
+            "÷ X_max: of 1 / (HTTP + decoding + model); HTTP is a request that needs neither; the model alone is asked"
+            " for one example, in the service for all that came in a turn of its loop",
             f"p50 alone: one request after the other; p99 at {LOAD:.0%}: of the requests a second in the second column",
             f"start to the first right answer, s: {report.spread(starts, '.2f')}",
             f"targets: {TUTORIAL_TARGET:g} times the tutorial with pixels, {RAW_TARGET:g} with PNG,"
