@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -128,12 +129,14 @@ class Predictor:
             batches = [pad_rows([inputs[i] for i in order[start : start + BATCH]]) for start in range(0, count, BATCH)]
         if not batches:
             return [np.empty((0, len(self.classes)))]
-        found = [compute(rows) for rows in batches]
-        out = [np.concatenate(parts) if len(parts) > 1 else parts[0] for parts in zip(*found, strict=True)]
+        if len(batches) == 1:
+            out = list(compute(batches[0]))
+        else:
+            out = [np.concatenate(parts) for parts in zip(*map(compute, batches), strict=True)]
         if order is not None and count > 1:
             back = np.argsort(order)
             out = [part[back] for part in out]
-        if not np.isfinite(out[0]).all():
+        if not math.isfinite(out[0].sum()):
             wrong = int((~np.isfinite(out[0])).any(1).sum())
             raise ModelError(f"the model answers {wrong:,} of {count:,} inputs with NaN")
         return out

@@ -21,6 +21,7 @@ SURE = 0.95
 NEVER = 1.1  # no confidence reaches it
 COVERAGES = 20
 CELLS_AT_ONCE = 1 << 17
+TINY = float(np.finfo(np.float64).tiny)
 Confidence = float | np.ndarray
 
 
@@ -59,9 +60,11 @@ class Calibration:
             return probabilities
         calibrated = np.empty(probabilities.shape)
         for rows in _blocks(probabilities):
-            cooled = _logarithms(probabilities[rows]) / self.temperature
-            cooled = np.exp(cooled - cooled.max(1, keepdims=True))
-            calibrated[rows] = cooled / cooled.sum(1, keepdims=True)
+            cooled = np.maximum(probabilities[rows], TINY)
+            cooled /= cooled.max(1, keepdims=True)
+            cooled **= 1 / self.temperature
+            cooled /= cooled.sum(1, keepdims=True)
+            calibrated[rows] = cooled
         return calibrated
 
     def accepts(self, confidence: Confidence) -> Any:
@@ -226,5 +229,5 @@ def _blocks(probabilities: np.ndarray) -> Iterator[slice]:
 
 def _logarithms(probabilities: np.ndarray) -> np.ndarray:
     """Logits up to a constant a row; a probability of 0 stands for the smallest float64."""
-    logarithms: np.ndarray = np.log(np.maximum(probabilities, np.finfo(np.float64).tiny))
+    logarithms: np.ndarray = np.log(np.maximum(probabilities, TINY))
     return logarithms

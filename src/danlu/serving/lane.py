@@ -98,6 +98,7 @@ class Lane:
         self.items = self.size_bytes = 0
         self.busy_since: float | None = None
         self._each = pace.each
+        self._is_of_images = isinstance(predictor.recipe, ImageRecipe)
         self._waiting: deque[Waiting] = deque()
         self._gathered: deque[Waiting] = deque()
         self._is_new = threading.Condition()
@@ -205,7 +206,7 @@ class Lane:
     def _rows(self, inputs: list[Any]) -> list[Answer]:
         """An answer for each; where they fail together each is asked alone, so that one harms no other."""
         try:
-            batch = np.stack(inputs) if isinstance(self.predictor.recipe, ImageRecipe) else inputs
+            batch = np.stack(inputs) if self._is_of_images else inputs
             return list(zip(*self.predictor.with_features(batch), strict=True))
         except Exception as error:
             if len(inputs) > 1:

@@ -12,7 +12,7 @@ from danlu.inputs.images import ImageRecipe
 from danlu.prediction.predictor import Predictor
 
 SIZES = (1, 2, 4, 8, 16, 32)
-SECONDS_EACH = 0.01
+SECONDS_EACH = 0.004
 LEAST_CALLS = 3
 LONGEST_BATCH = 0.1
 WORTH = 0.9  # of the seconds an example takes in a smaller batch
@@ -57,7 +57,7 @@ def invented(predictor: Predictor, count: int) -> Any:
 
 
 def _seconds(predictor: Predictor, count: int) -> float:
-    """The least time of a call, over about 0.01 s and at least three calls: another may have had the core in one."""
+    """The least time of a call, over about 0.004 s and at least three calls: another may have had the core in one."""
     rows = invented(predictor, count)
     predictor.with_features(rows)
     taken: list[float] = []
