@@ -323,3 +323,59 @@ def test_batches_are_as_large_as_pays(call: float, each: float, together: int, m
     assert found.together == together
     assert found.alone == pytest.approx(call + each)
     assert found.each == pytest.approx(call / together + each)
+
+
+QUICK = Pace(alone=0.0001, together=8, each=0.00002)
+
+
+def test_small_model_is_asked_once_for_all_that_was_read_in_one_turn() -> None:
+    model = SlowModel()
+
+    async def what(lane: Lane) -> Any:
+        assert not lane.is_queued
+        return await asyncio.gather(*(lane.answer(pixel(number), asked()) for number in range(20)))
+
+    rows = run(model, what, QUICK)
+    assert [round(255 * row[0][0]) for row in rows] == list(range(20))
+    assert [len(batch) for batch in model.batches] == [8, 8, 4]
+
+
+def test_lone_input_of_a_small_model_waits_for_nobody() -> None:
+    model = SlowModel()
+
+    async def what(lane: Lane) -> float:
+        started = time.monotonic()
+        for number in range(100):
+            await lane.answer(pixel(number), asked())
+        return time.monotonic() - started
+
+    assert run(model, what, QUICK) < 0.5 and [len(batch) for batch in model.batches] == [1] * 100
+
+
+def test_late_and_abandoned_inputs_of_a_small_model_are_not_computed() -> None:
+    model = SlowModel()
+
+    async def what(lane: Lane) -> Any:
+        gone = asked()
+        gone.is_gone = True
+        answering = [lane.answer(pixel(number), who) for number, who in enumerate([asked(-1), gone, asked()])]
+        return await asyncio.gather(*answering, return_exceptions=True)
+
+    late, gone, row = run(model, what, QUICK)
+    assert isinstance(late, Refusal) and late.code == "late" and isinstance(gone, Refusal)
+    assert model.computed == [2] and not isinstance(row, Exception)
+
+
+def test_poison_among_what_is_read_together_is_one_error() -> None:
+    model = SlowModel()
+
+    async def what(lane: Lane) -> Any:
+        answering = [lane.answer(pixel(number), asked()) for number in (1, POISON, 3)]
+        return await asyncio.gather(*answering, return_exceptions=True)
+
+    found = run(model, what, QUICK)
+    assert [isinstance(one, Refusal) for one in found] == [False, True, False]
+
+
+def test_model_whose_answers_depend_on_company_is_asked_alone() -> None:
+    assert measure_pace(SlowModel(), depends_on_batch=True).together == 1  # type: ignore[arg-type]

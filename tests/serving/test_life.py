@@ -149,6 +149,24 @@ def test_bundle_is_replaced_while_it_serves_and_a_bad_one_is_not(images: Path, h
         assert 'outcome="refused"} 1.0' in server.ask("GET", "/metrics")[1]
 
 
+@pytest.mark.slow
+def test_worker_that_answers_goes_on_where_no_other_can_be_started(images: Path, tmp_path: Path) -> None:
+    """Its bundle was removed, and comes back."""
+    place = shutil.copytree(images, tmp_path / "bundle")
+    with Server([place], tmp_path, "--workers", 2) as server:
+        wait_for(lambda: len(server.workers) == 2 and server.post(picture())[0] == 200)
+        time.sleep(1)  # until both can answer
+        first, second = server.workers
+        os.rename(place, tmp_path / "gone")
+        os.kill(second, signal.SIGKILL)
+        wait_for(lambda: "the next is started in 5 s" in server.log, 30)
+        assert first in server.workers and server.post(picture())[0] == 200
+        os.rename(tmp_path / "gone", place)
+        wait_for(lambda: len(server.workers) == 2, 30)
+        os.kill(first, signal.SIGKILL)
+        wait_for(lambda: first not in server.workers and server.post(picture())[0] == 200, 30)
+
+
 def test_bundle_of_other_classes_is_taken_alone_and_not_beside_another(images: Path, tmp_path: Path) -> None:
     pictures = tmp_path / "two classes"
     write_pictures(pictures)

@@ -42,11 +42,25 @@ class Arm:
         return f"{self.name}@{self.version}"
 
 
+class Marks:
+    """What changes when a bundle is replaced: each mark's inode and time, as they are when this is made."""
+
+    def __init__(self, places: Sequence[Path]) -> None:
+        self._places = places
+        self._seen = [_mark_of(place) for place in places]
+
+    def have_changed(self) -> bool:
+        """Since they were looked at last."""
+        before, self._seen = self._seen, [_mark_of(place) for place in self._places]
+        return self._seen != before
+
+
 class Deployment:
     """The arms of a service. `places`: the bundles that answer, with their shares, which add up to 1."""
 
     def __init__(self, arms: Sequence[Arm], limits: Limits, shadow: Arm | None = None) -> None:
         self.arms, self.limits, self.shadow = list(arms), limits, shadow
+        self._reloading = asyncio.Lock()
 
     def choose(self, key: str | None) -> Arm:
         """The arm of a key, which is the same as long as the shares are."""
@@ -54,22 +68,18 @@ class Deployment:
             return self.arms[0]
         return self.arms[arm_of(key or "", [arm.share for arm in self.arms])]
 
-    def marks(self) -> list[tuple[int, int]]:
-        """What changes when a bundle is replaced: each mark's inode and time."""
-        places = [arm.place for arm in (*self.arms, *([self.shadow] if self.shadow else []))]
-        return [_mark_of(place) for place in places]
-
     async def reload(self) -> bool:
         """Replace every arm whose bundle was replaced on disk; whether all went well. A bad bundle changes nothing."""
         went_well = True
-        for place, arm in enumerate(self.arms):
-            fresh = await self._reloaded(arm)
-            went_well &= fresh is not None
-            self.arms[place] = fresh or arm
-        if self.shadow is not None:
-            fresh = await self._reloaded(self.shadow)
-            went_well &= fresh is not None
-            self.shadow = fresh or self.shadow
+        async with self._reloading:
+            for place, arm in enumerate(self.arms):
+                fresh = await self._reloaded(arm)
+                went_well &= fresh is not None
+                self.arms[place] = fresh or arm
+            if self.shadow is not None:
+                fresh = await self._reloaded(self.shadow)
+                went_well &= fresh is not None
+                self.shadow = fresh or self.shadow
         return went_well
 
     async def _reloaded(self, arm: Arm) -> Arm | None:

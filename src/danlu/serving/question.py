@@ -20,7 +20,7 @@ from danlu.serving.service import Service
 
 FORM = "multipart/form-data"
 MOST_THROWN = 64 * 2**20
-GROWING = 8  # a bytearray that grows takes up to an eighth more than its bytes
+PIECE = 64 * 2**10
 FORM_COPIES = 3  # of a form's bytes, at one time: the body, what the parser cuts out of it, and the file
 T = TypeVar("T")
 
@@ -54,7 +54,7 @@ class Question:
         if size > limit and b"expect" in self.headers:
             raise _too_large(limit)
         room = min(size, limit)
-        return self.arm.lane.admitted(room * FORM_COPIES if self.kind == FORM else room + room // GROWING)
+        return self.arm.lane.admitted(room * FORM_COPIES if self.kind == FORM else room)
 
     async def body(self) -> bytes:
         """The whole body, counted while it comes. Raises `Refusal` and `Gone`.
@@ -62,7 +62,7 @@ class Question:
         Of a body that is too large the rest is thrown away as it comes, for a while: a connection that is closed while
         its client still sends is reset, and the client never sees why.
         """
-        limit, found, thrown = byte_limit(self.kind), bytearray(), 0
+        limit, found, thrown = byte_limit(self.kind), _Pieces(), 0
         told = self.headers.get(b"content-length", b"")
         is_too_large = told.isdigit() and int(told) > limit
         while True:
@@ -71,16 +71,18 @@ class Question:
                 raise Gone
             data = message.get("body", b"")
             is_last = not message.get("more_body", False)
-            if is_too_large or len(found) + len(data) > limit:
+            if is_too_large or found.size + len(data) > limit:
                 is_too_large = True
-                thrown += len(found) + len(data)
-                found.clear()
+                thrown += found.size + len(data)
+                found = _Pieces()
                 if is_last or thrown > MOST_THROWN:
                     raise _too_large(limit)
                 continue
-            found += data
+            if is_last and not found.size:
+                return bytes(data)
+            found.add(data)
             if is_last:
-                return bytes(found)
+                return found.whole()
 
     async def awaited(self, answering: Awaitable[T]) -> T:
         """The answer; where it waits in a queue, it leaves the queue when the client goes."""
@@ -124,6 +126,29 @@ class Question:
         while (await self.receive())["type"] != "http.disconnect":
             pass
         self.asked.is_gone = True
+
+
+class _Pieces:
+    """What came of a body so far, in no more room than it needs: one bytearray would grow by an eighth too much, and a
+    list of a million bytes would be as many objects."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._full: list[bytes] = []
+        self._last = bytearray()
+
+    def add(self, data: bytes) -> None:
+        self.size += len(data)
+        if len(data) >= PIECE and not self._last:
+            self._full.append(data)
+            return
+        self._last += data
+        if len(self._last) >= PIECE:
+            self._full.append(bytes(self._last))
+            self._last.clear()
+
+    def whole(self) -> bytes:
+        return b"".join([*self._full, self._last])
 
 
 async def _files(body: bytes, headers: dict[bytes, bytes]) -> list[bytes]:

@@ -136,7 +136,7 @@ class Service:
     async def answers(self, arm: Arm, items: Sequence[Any], asked: Asked) -> list[Answered | Refusal]:
         """An answer or a refusal for each of several inputs, in their order."""
         answering = [self.answer(arm, item, asked, f"{asked.id}.{number}") for number, item in enumerate(items)]
-        return [_outcome(one) for one in await asyncio.gather(*answering, return_exceptions=True)]
+        return [_outcome(one, asked) for one in await asyncio.gather(*answering, return_exceptions=True)]
 
     def _ask_shadow(self, shadow: Arm, item: Any, asked: Asked, id: str) -> None:
         """Ask the bundle that answers nobody, after the answer is there; it is left out while it is behind."""
@@ -194,7 +194,11 @@ def _reason(error: UnreadableItem) -> str:
     return error.message.replace(f": {error.__cause__}", "") if error.__cause__ is not None else error.message
 
 
-def _outcome(found: Answered | BaseException) -> Answered | Refusal:
+def _outcome(found: Answered | BaseException, asked: Asked) -> Answered | Refusal:
+    """A mistake of ours with one item harms no other."""
     if isinstance(found, (Answered, Refusal)):
         return found
-    raise found
+    if not isinstance(found, Exception):
+        raise found
+    log.failure(f"request {asked.id}", found)
+    return Refusal(500, "failed", "the service failed")

@@ -24,6 +24,7 @@ SILENT = 1.25  # seconds without a beat, after which a worker that was ready is 
 STARTING = 60.0
 SOON = 5.0  # seconds; a worker that dies sooner, before it could answer, is not well
 MOST_SOON = 3
+AGAIN = 5.0
 AFTER_DRAIN = 1.0
 STOPS = (signal.SIGTERM, signal.SIGINT)
 
@@ -53,6 +54,7 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
         self._ends: float | None = None  # when those that still drain are killed
         self._died_soon = 0
+        self._fills_at = 0.0
         self._exit_code = 0
         self._was_ready = False
 
@@ -65,9 +67,8 @@ class Supervisor:
         old_wakeup = signal.set_wakeup_fd(writing)
         self._selector.register(reading, selectors.EVENT_READ)
         try:
-            for _ in range(self._count):
-                self._start()
-            while self._workers:
+            self._fill()
+            while self._workers or self._ends is None:
                 for key, _ in self._selector.select(LOOK):
                     if key.data is None:
                         for number in os.read(reading, 64):
@@ -75,6 +76,7 @@ class Supervisor:
                     else:
                         self._listen(key.data)
                 self._bury()
+                self._fill()
                 self._kill_hanging()
         finally:
             for worker in self._workers:
@@ -112,6 +114,7 @@ class Supervisor:
         worker.heard = time.monotonic()
         if not worker.is_ready:
             worker.is_ready = True
+            self._died_soon = 0
             if not self._was_ready:
                 self._was_ready = True
                 self._when_ready()
@@ -128,13 +131,26 @@ class Supervisor:
                 continue
             # One that could answer may have met an input that hangs or crashes it, which its client sends again.
             self._died_soon = self._died_soon + 1 if lived < SOON and not worker.is_ready else 0
-            if self._died_soon >= MOST_SOON * self._count:
-                log.warn(f"{self._died_soon} workers one after the other died before they could answer: giving up")
-                self._stop(1)
-                continue
             how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
             log.warn(f"worker {worker.process.pid} died ({how}) after {lived:.1f} s; another takes its place")
-            self._start()
+            if self._died_soon >= MOST_SOON * self._count:
+                self._give_up_or_wait()
+
+    def _give_up_or_wait(self) -> None:
+        """After too many died before they could answer: no more are started, or later ones while another answers."""
+        told = f"{self._died_soon} workers one after the other died before they could answer"
+        if any(worker.is_ready for worker in self._workers):
+            log.warn(f"{told}: the next is started in {AGAIN:g} s")
+            self._fills_at = time.monotonic() + AGAIN
+        else:
+            log.warn(f"{told}: giving up")
+            self._stop(1)
+
+    def _fill(self) -> None:
+        """Start as many workers as are missing."""
+        if self._ends is None and time.monotonic() >= self._fills_at:
+            while len(self._workers) < self._count:
+                self._start()
 
     def _kill_hanging(self) -> None:
         now = time.monotonic()

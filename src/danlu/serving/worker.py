@@ -26,7 +26,7 @@ import uvloop
 from danlu.base import log
 from danlu.base.errors import DanluError
 from danlu.serving.app import build
-from danlu.serving.deployment import Deployment, load_arm
+from danlu.serving.deployment import Deployment, Marks, load_arm
 from danlu.serving.lane import Limits
 from danlu.serving.listener import Listener
 from danlu.serving.metrics import Metrics
@@ -39,6 +39,8 @@ SHORT = 0.02
 
 async def serve(orders: dict[str, Any], pipe: int) -> None:
     """Answer until SIGTERM. Raises `DanluError` where a bundle cannot be served."""
+    places = [Path(place) for place, _ in orders["bundles"]] + ([Path(orders["shadow"])] if orders["shadow"] else [])
+    marks = Marks(places)  # before they are read: one that is replaced meanwhile is read again
     service = await _service(orders)
     server = _server(service, orders)
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
@@ -48,6 +50,10 @@ async def serve(orders: dict[str, Any], pipe: int) -> None:
         task = loop.create_task(service.reload())
         reloading.add(task)
         task.add_done_callback(reloading.discard)
+
+    def look() -> None:
+        if marks.have_changed():
+            reload()
 
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_signal_handler(signal.SIGHUP, reload)
@@ -59,7 +65,7 @@ async def serve(orders: dict[str, Any], pipe: int) -> None:
     )
     gc.collect()
     gc.freeze()  # what is there now stays, and need not be looked through between requests
-    living = loop.create_task(_live(service, server, pipe, reload, stop.set))
+    living = loop.create_task(_live(service, server, pipe, look, stop.set))
     await stop.wait()
     service.is_draining = True
     await asyncio.sleep(orders["drain_delay"])
@@ -98,11 +104,10 @@ def _server(service: Service, orders: dict[str, Any]) -> uvicorn.Server:
 
 
 async def _live(
-    service: Service, server: uvicorn.Server, pipe: int, reload: Callable[[], None], stop: Callable[[], None]
+    service: Service, server: uvicorn.Server, pipe: int, look: Callable[[], object], stop: Callable[[], None]
 ) -> None:
-    """Beat, keep the date, look whether a bundle was replaced, and end where the supervisor was killed: nobody would
+    """Beat, keep the date, `look` whether a bundle was replaced, and end where the supervisor was killed: nobody would
     replace this worker, and a new supervisor could not have its address."""
-    marks = service.deployment.marks()
     for number in itertools.count():
         if _is_unheard(pipe):
             stop()
@@ -112,9 +117,7 @@ async def _live(
         if number % BEATS_A_SECOND == 0:
             await server.on_tick(0)
             service.count_lost()
-            if (now := service.deployment.marks()) != marks:
-                marks = now
-                reload()
+            look()
         await asyncio.sleep(1 / BEATS_A_SECOND)
 
 
