@@ -20,7 +20,7 @@ from danlu.serving.service import Service
 
 FORM = "multipart/form-data"
 MOST_THROWN = 64 * 2**20
-PIECE = 64 * 2**10
+PIECE = 16 * 2**10
 FORM_COPIES = 3  # of a form's bytes, at one time: the body, what the parser cuts out of it, and the file
 T = TypeVar("T")
 
