@@ -254,3 +254,15 @@ def test_reading_takes_no_more_memory_the_longer_the_journal_is(tmp_path: Path) 
         tracemalloc.stop()
     assert reader.result().models[0].timeline.whole().answers == 60_000
     assert peak < 16 * 2**20
+
+
+def test_journals_of_replicas_are_read_together(tmp_path: Path) -> None:
+    stream = Stream(0)
+    rows = list(stream.rows(2400))
+    folders = [write_journal(tmp_path / name, rows[place::2], stream.reference()) for place, name in enumerate("ab")]
+    (found,) = monitor(folders).models
+    assert found.timeline.whole().answers == 2400 and found.state == "steady"
+    result = called(*folders, "--no-page")
+    assert result.exit_code == 0 and " 2,400 from " in result.stdout
+    with pytest.raises(ConfigError, match="no journal at"):
+        monitor([*folders, tmp_path / "c"])

@@ -16,7 +16,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -146,24 +145,24 @@ class JournalWriter(Generic[T]):
                 total -= size
 
 
-@dataclass
 class Journal:
-    """What was answered. `torn` counts the lines so far that could not be read; a last one may still come whole."""
+    """What was answered, by one service or by the replicas of one, each with a folder of its own. `torn` counts the
+    lines so far that could not be read; a last one may still come whole."""
 
-    folder: Path
-    torn: int = 0
-    _read: dict[str, int] = field(default_factory=dict)  # bytes of each file that were read
+    def __init__(self, *folders: Path) -> None:
+        self.folders, self.torn = folders, 0
+        self._read: dict[Path, int] = {}  # bytes of each file that were read
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Those that were not read before, in the order of their `time`, as far as each writer keeps it."""
-        files = sorted(journal_files(self.folder), key=_writer_of)
+        files = sorted((path for folder in self.folders for path in journal_files(folder)), key=_writer_of)
         writers = [list(group) for _, group in groupby(files, key=_writer_of)]
         yield from heapq.merge(*(self._rows_of(own) for own in writers), key=_time_of)
 
     def references(self) -> dict[str, Any]:
         """Model → its reference statistics, as the service left them. Raises `ModelError` for a damaged file."""
         found = {}
-        for path in sorted((self.folder / REFERENCES).glob("*.json")):
+        for path in sorted(path for folder in self.folders for path in (folder / REFERENCES).glob("*.json")):
             try:
                 content = json.loads(path.read_text(encoding="utf-8"))
                 found[str(content["model"])] = content["reference"]
@@ -174,11 +173,11 @@ class Journal:
     def _rows_of(self, files: Sequence[Path]) -> Iterator[dict[str, Any]]:
         for path in files:
             with suppress(FileNotFoundError), open(path, "rb") as file:  # it may be rotated away meanwhile
-                file.seek(self._read.get(path.name, 0))
+                file.seek(self._read.get(path, 0))
                 for line in file:
                     if not line.endswith(b"\n"):
                         break
-                    self._read[path.name] = self._read.get(path.name, 0) + len(line)
+                    self._read[path] = self._read.get(path, 0) + len(line)
                     row = _row(line)
                     if row is None:
                         self.torn += 1
@@ -211,10 +210,10 @@ def _time_of(row: Mapping[str, Any]) -> float:
     return float(time) if isinstance(time, (int, float)) else 0.0
 
 
-def _writer_of(path: Path) -> tuple[str, str]:
-    """When it started, and its process; the files of one sort by their number."""
+def _writer_of(path: Path) -> tuple[Path, str, str]:
+    """Where it writes, when it started, and its process; the files of one sort by their number."""
     started, process, _ = path.stem.removeprefix("answers-").split("-")
-    return started, process
+    return path.parent, started, process
 
 
 def _size(path: Path) -> int:

@@ -48,7 +48,7 @@ def command() -> None:
 
 
 @command.command(READ, hidden=True)
-@click.argument("folder", metavar="JOURNAL")
+@click.argument("folders", metavar="JOURNAL…", nargs=-1, required=True)
 @click.option("--bundle", help="Bundle with reference statistics, where the journal has none.")
 @click.option("--watch", "is_watching", is_flag=True, help="Go on until Ctrl-C.")
 @click.option("--since", metavar="TIME", help="Only the last 90m, 24h or 7d.")
@@ -58,26 +58,32 @@ def command() -> None:
 @click.option("--webhook", envvar="DANLU_WEBHOOK", help="Address to post alarms to; or DANLU_WEBHOOK.")
 @click.option("--json", "as_json", is_flag=True, help="Everything as JSON on stdout.")
 def read(
-    folder: str, is_watching: bool, since: str | None, page: str | None, no_page: bool, as_json: bool, **options: Any
+    folders: tuple[str, ...],
+    is_watching: bool,
+    since: str | None,
+    page: str | None,
+    no_page: bool,
+    as_json: bool,
+    **options: Any,
 ) -> None:
-    """Read JOURNAL: what was answered, and is it still what the model was made for?"""
+    """Read JOURNAL, or those of several replicas: what was answered, and is it still what the model was made for?"""
     from danlu.base import log
     from danlu.monitoring.monitor import PAGE, MonitorSettings, monitor, watch
 
     if no_page and page is not None:
         raise click.UsageError("--page and --no-page exclude each other")
-    written = None if no_page else page or Path(folder) / PAGE
+    written = None if no_page else page or Path(folders[0]) / PAGE
     settings = MonitorSettings(since=_seconds(since), page=written, **options)
     if is_watching:
         if as_json:
             raise click.UsageError("--watch tells events as they happen; --json is for one look")
         before: list[tuple[str, str]] = []
-        for found in watch(folder, settings, lambda event: log.warn(f"{event.model}: {event.text}")):
+        for found in watch(folders, settings, lambda event: log.warn(f"{event.model}: {event.text}")):
             now = [(one.model, one.state) for one in found.models]
             if now != before:
                 _print(found)
                 before = now
-    found = monitor(folder, settings)
+    found = monitor(folders, settings)
     if as_json:
         click.echo(json.dumps(found.to_json(), ensure_ascii=False))
     else:
@@ -133,11 +139,11 @@ def _print_model(one: Watched) -> None:
 
 
 @command.command("compare", short_help="Which of two models in JOURNAL is better.")
-@click.argument("folder", metavar="JOURNAL")
+@click.argument("folders", metavar="JOURNAL…", nargs=-1, required=True)
 @click.option("--labels", type=click.Path(), help="CSV with the columns id and label: what is right.")
 @click.option("--model", "models", multiple=True, metavar="NAME", help="Twice, where JOURNAL has more than two.")
 @click.option("--json", "as_json", is_flag=True, help="Everything as JSON on stdout.")
-def compare(folder: str, labels: str | None, models: tuple[str, ...], as_json: bool) -> None:
+def compare(folders: tuple[str, ...], labels: str | None, models: tuple[str, ...], as_json: bool) -> None:
     """Compare the models in JOURNAL, by a test that may be looked at any time.
 
     \b
@@ -145,7 +151,7 @@ def compare(folder: str, labels: str | None, models: tuple[str, ...], as_json: b
     """
     from danlu.monitoring.comparing import compare_arms
 
-    found = compare_arms(folder, labels, models)
+    found = compare_arms(folders, labels, models)
     if as_json:
         click.echo(json.dumps(found.to_json(), ensure_ascii=False))
     else:

@@ -10,6 +10,7 @@ from typing import Any
 
 from danlu.base.errors import ConfigError, DataError
 from danlu.base.journal import Journal
+from danlu.monitoring.monitor import Places, open_journal
 from danlu.monitoring.rows import Row, row_of
 from danlu.monitoring.timeline import Timeline
 from danlu.scores.anytime import DECIDES, PairedTest, SharesTest
@@ -48,7 +49,7 @@ class ArmsCompared:
         return {"format": 1, **asdict(self)}
 
 
-def compare_arms(folder: str | Path, labels: str | Path | None = None, models: Sequence[str] = ()) -> ArmsCompared:
+def compare_arms(places: Places, labels: str | Path | None = None, models: Sequence[str] = ()) -> ArmsCompared:
     """Compare the two models of a journal: one with its shadow by answers to the same inputs, two that share the
     requests by their shares of right answers.
 
@@ -59,12 +60,10 @@ def compare_arms(folder: str | Path, labels: str | Path | None = None, models: S
     >>> compare_arms("journal", "labels.csv").better     # doctest: +SKIP
     'photos@3f1c0a9b7d52'
     """
-    if not Path(folder).is_dir():
-        raise ConfigError(f"no journal at `{folder}`: it is no folder")
     right = _read_labels(Path(labels)) if labels is not None else {}
-    keys = _arms(Path(folder), models)
+    keys = _arms(open_journal(places), models)
     comparing = _Paired(keys, right) if keys[1][1] else _Shared(keys, right)
-    for content in Journal(Path(folder)).rows():
+    for content in open_journal(places).rows():
         row = row_of(content)
         if row is not None and (row.model, row.is_shadow) in keys:
             comparing.add(row)
@@ -169,10 +168,10 @@ def _decision(better: str | None, e_value: float | None) -> str:
     return f"{better} is better: e-value {e_value:.3g}, {DECIDES:g} decides"
 
 
-def _arms(folder: Path, models: Sequence[str]) -> tuple[Key, Key]:
+def _arms(journal: Journal, models: Sequence[str]) -> tuple[Key, Key]:
     """The two to compare, a shadow second."""
     found: dict[Key, int] = {}
-    for content in Journal(folder).rows():
+    for content in journal.rows():
         row = row_of(content)
         if row is not None:
             key = (row.model, row.is_shadow)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ PAGE = "monitor.html"
 PERCENTILES = (0.5, 0.95, 0.99)
 LOOK_SECONDS = 2.0
 PAGE_SECONDS = 30.0
+Places = str | Path | Sequence[str | Path]
 
 
 @dataclass(frozen=True)
@@ -86,13 +87,22 @@ class Monitored:
         return {"format": 1, "models": [one.to_json() for one in self.models], "unread": self.unread}
 
 
+def open_journal(places: Places) -> Journal:
+    """The journal in a folder, or in several together. Raises `ConfigError` where one is none."""
+    folders = [Path(places)] if isinstance(places, (str, Path)) else [Path(place) for place in places]
+    if not folders:
+        raise ConfigError("no journal given")
+    for folder in folders:
+        if not folder.is_dir():
+            raise ConfigError(f"no journal at `{folder}`: it is no folder", hint="`danlu serve` writes one to journal/")
+    return Journal(*folders)
+
+
 class Monitor:
     """Reads a journal as it grows."""
 
-    def __init__(self, folder: str | Path, settings: MonitorSettings) -> None:
-        if not Path(folder).is_dir():
-            raise ConfigError(f"no journal at `{folder}`: it is no folder", hint="`danlu serve` writes one to journal/")
-        self.journal, self.settings = Journal(Path(folder)), settings
+    def __init__(self, places: Places, settings: MonitorSettings) -> None:
+        self.journal, self.settings = open_journal(places), settings
         self._after = time.time() - settings.since if settings.since is not None else 0.0
         self._references = self._all_references()
         self._timelines: dict[tuple[str, bool], Timeline] = {}
@@ -141,7 +151,7 @@ class Monitor:
 
     def _all_references(self) -> dict[str, Reference]:
         found = {
-            model: Reference.from_json(content, f"{self.journal.folder}: {model}")
+            model: Reference.from_json(content, f"the journal, of {model}")
             for model, content in self.journal.references().items()
         }
         if self.settings.bundle is not None:
@@ -151,8 +161,9 @@ class Monitor:
         return found
 
 
-def monitor(folder: str | Path, settings: MonitorSettings = MonitorSettings()) -> Monitored:
-    """Read a journal to its end and write a page. Alarms that still last are posted to the webhook.
+def monitor(places: Places, settings: MonitorSettings = MonitorSettings()) -> Monitored:
+    """Read a journal, or those of several replicas together, to the end and write a page. Alarms that still last are
+    posted to the webhook.
 
     Raises `ConfigError` where there is no journal or nothing in it, and `ModelError` for damaged reference statistics.
 
@@ -162,11 +173,12 @@ def monitor(folder: str | Path, settings: MonitorSettings = MonitorSettings()) -
     from danlu.monitoring.webhook import post
 
     _check(settings)
-    reader = Monitor(folder, settings)
+    reader = Monitor(places, settings)
     reader.read()
     found = reader.result()
     if not found.models:
-        raise ConfigError(f"nothing was answered in `{folder}`" + (" in this time" if settings.since else ""))
+        told = ", ".join(f"`{folder}`" for folder in reader.journal.folders)
+        raise ConfigError(f"nothing was answered in {told}" + (" in this time" if settings.since else ""))
     _check_bundle(found, settings)
     if settings.webhook is not None:
         for one in found.models:
@@ -178,20 +190,20 @@ def monitor(folder: str | Path, settings: MonitorSettings = MonitorSettings()) -
 
 
 def watch(
-    folder: str | Path,
+    places: Places,
     settings: MonitorSettings = MonitorSettings(),
     tell: Callable[[Event], None] | None = None,
     *,
     seconds: float = LOOK_SECONDS,
 ) -> Iterator[Monitored]:
-    """Read a journal while it grows, for ever: what is known after each look, every `seconds`.
+    """As `monitor`, while the journal grows, for ever: what is known after each look, every `seconds`.
 
     What happens while it watches goes to `tell` and to the webhook; the page is written every half minute.
     """
     from danlu.monitoring.webhook import post
 
     _check(settings)
-    reader = Monitor(folder, settings)
+    reader = Monitor(places, settings)
     reader.read()
     written = float("-inf")
     while True:
