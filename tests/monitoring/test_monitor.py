@@ -101,7 +101,8 @@ def test_only_the_latest_time_is_read_where_it_is_asked_for(tmp_path: Path) -> N
     stream, now = Stream(0), time.time()
     rows = [*stream.rows(1000, start=now - 7200, shift=9.0), *stream.rows(1000, start=now - 600)]
     write_journal(tmp_path / "journal", rows, stream.reference())
-    assert called(tmp_path / "journal", "--no-page").exit_code == 3
+    result = called(tmp_path / "journal", "--no-page")
+    assert result.exit_code == 0 and ": steady" in result.stdout and "  alarm  " in result.stdout, "it is over"
     result = called(tmp_path / "journal", "--no-page", "--since", "1h")
     assert result.exit_code == 0 and " 1,000 from " in result.stdout
     with pytest.raises(ConfigError, match=r"nothing was answered in .* in this time"):
@@ -266,3 +267,14 @@ def test_journals_of_replicas_are_read_together(tmp_path: Path) -> None:
     assert result.exit_code == 0 and " 2,400 from " in result.stdout
     with pytest.raises(ConfigError, match="no journal at"):
         monitor([*folders, tmp_path / "c"])
+
+
+def test_drift_of_a_model_that_was_replaced_is_no_alarm_any_more(drifted: Path) -> None:
+    rows = [replace(row, model="pets@ffffffffffff") for row in Stream(1).rows(300, first=5000)]
+    write_journal(drifted, rows)
+    result = called(drifted, "--json", "--no-page")
+    first, second = json.loads(result.stdout)["models"]
+    assert (first["model"], first["replaced"]) == ("pets@ffffffffffff", False)
+    assert (second["model"], second["replaced"], second["state"]) == (MODEL, True, "drift")
+    assert result.exit_code == 0
+    assert f"{MODEL} (replaced): drift since" in called(drifted).stdout

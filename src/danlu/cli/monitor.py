@@ -40,7 +40,7 @@ def command() -> None:
     """Watch what a service answers: numbers, drift, alarms, a page.
 
     \b
-    danlu monitor journal                      once; exit code 3 where there was drift
+    danlu monitor journal                      once; exit code 3 while there is drift
     danlu monitor journal --watch              until Ctrl-C, with a page that follows
     danlu monitor compare journal              which of two models is better
     danlu monitor rules runs/latest            alerts and a dashboard for Prometheus and Grafana
@@ -112,11 +112,12 @@ def _print(found: Monitored) -> None:
 def _print_model(one: Watched) -> None:
     from danlu.monitoring.alarms import local
 
-    told, alarm = one.to_json(), one.alarms[-1] if one.alarms and one.alarms[-1].end is None else None
+    told, alarm = one.to_json(), one.alarm
     state = {"retrain": "time to retrain", "drift": "drift"}.get(one.state, one.state)
     since = f" since {local(alarm.start)}" if alarm is not None else ""
     since += f", over {alarm.answers:,} answers" if alarm is not None and alarm.answers else ""
-    click.echo(f"{one.model}{' (shadow)' if one.is_shadow else ''}: {state}{since}")
+    kind = (" (shadow)" if one.is_shadow else "") + (" (replaced)" if one.is_replaced else "")
+    click.echo(f"{one.model}{kind}: {state}{since}")
     latency = "   ".join(f"{name} {ms:.3g} ms" for name, ms in told["latency_ms"].items())
     rows = {
         "answers": f"{told['answers']:,} from {local(one.timeline.first)} to {local(one.timeline.last)}",

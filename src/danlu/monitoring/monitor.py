@@ -41,7 +41,8 @@ class MonitorSettings:
 
 @dataclass(frozen=True)
 class Watched:
-    """What is known of one model. `state`: `steady`, `drift`, `retrain`, `too few answers` or `no reference`."""
+    """What is known of one model. `state`: `steady`, `drift`, `retrain`, `too few answers` or `no reference`.
+    `is_replaced`: a later version of it answers now."""
 
     model: str
     state: str
@@ -50,12 +51,19 @@ class Watched:
     look: Look | None
     reference: Reference | None
     is_shadow: bool = False
+    is_replaced: bool = False
+
+    @property
+    def alarm(self) -> Alarm | None:
+        """The one that is not over."""
+        return self.alarms[-1] if self.alarms and self.alarms[-1].end is None else None
 
     def to_json(self) -> dict[str, Any]:
         whole = self.timeline.whole()
         return {
             "model": self.model,
             "shadow": self.is_shadow,
+            "replaced": self.is_replaced,
             "state": self.state,
             "answers": whole.answers,
             "first": iso(self.timeline.first),
@@ -72,8 +80,8 @@ class Watched:
 
 @dataclass(frozen=True)
 class Monitored:
-    """`models`: those that answer first, then shadows. `unread`: lines of the journal that are no answers. `page`: None
-    where none was written."""
+    """`models`: those that answer, then shadows, then those that were replaced. `unread`: lines of the journal that are
+    no answers. `page`: None where none was written."""
 
     models: tuple[Watched, ...]
     unread: int
@@ -81,7 +89,8 @@ class Monitored:
 
     @property
     def has_alarm(self) -> bool:
-        return any(one.alarms for one in self.models)
+        """Whether a model that answers now drifts."""
+        return any(one.alarm is not None and not one.is_replaced for one in self.models)
 
     def to_json(self) -> dict[str, Any]:
         return {"format": 1, "models": [one.to_json() for one in self.models], "unread": self.unread}
@@ -131,15 +140,23 @@ class Monitor:
 
     def result(self) -> Monitored:
         """What is known so far."""
-        keys = sorted(self._timelines, key=lambda key: (key[1], key[0]))
-        models = [self._watched(model, is_shadow) for model, is_shadow in keys]
+        latest: dict[tuple[str, bool], float] = {}
+        for (model, is_shadow), timeline in self._timelines.items():
+            key = (_name_of(model), is_shadow)
+            latest[key] = max(timeline.last, latest.get(key, 0.0))
+        models = [
+            self._watched(model, is_shadow, timeline.last < latest[_name_of(model), is_shadow])
+            for (model, is_shadow), timeline in self._timelines.items()
+        ]
+        models.sort(key=lambda one: (one.is_replaced, one.is_shadow, one.model))
         return Monitored(tuple(models), self.journal.torn + self._foreign, None)
 
-    def _watched(self, model: str, is_shadow: bool) -> Watched:
+    def _watched(self, model: str, is_shadow: bool, is_replaced: bool) -> Watched:
         timeline, book = self._timelines[model, is_shadow], self._books[model]
         if book is None:
-            return Watched(model, UNKNOWN, timeline, (), None, None, is_shadow)
-        return Watched(model, book.state, timeline, tuple(book.alarms), book.look, book.watch.reference, is_shadow)
+            return Watched(model, UNKNOWN, timeline, (), None, None, is_shadow, is_replaced)
+        alarms, reference = tuple(book.alarms), book.watch.reference
+        return Watched(model, book.state, timeline, alarms, book.look, reference, is_shadow, is_replaced)
 
     def _book_of(self, model: str) -> AlarmBook | None:
         if model not in self._books:
@@ -182,10 +199,9 @@ def monitor(places: Places, settings: MonitorSettings = MonitorSettings()) -> Mo
     _check_bundle(found, settings)
     if settings.webhook is not None:
         for one in found.models:
-            if one.alarms and one.alarms[-1].end is None:
-                alarm = one.alarms[-1]
-                signals = tuple(alarm.worst)
-                post(settings.webhook, Event(one.state, one.model, alarm.last, signals[0].sentence, signals))
+            if one.alarm is not None and not one.is_replaced:
+                signals = tuple(one.alarm.worst)
+                post(settings.webhook, Event(one.state, one.model, one.alarm.last, signals[0].sentence, signals))
     return _with_page(found, settings)
 
 
@@ -284,4 +300,9 @@ def _charted(one: Watched) -> dict[str, Any]:
 
 
 def _advice(found: Monitored) -> str:
-    return advice({one.model: one.state for one in found.models})
+    return advice({one.model: one.state for one in found.models if not one.is_replaced})
+
+
+def _name_of(model: str) -> str:
+    """Without its version."""
+    return model.rpartition("@")[0]
