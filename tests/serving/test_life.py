@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -147,6 +148,18 @@ def test_bundle_is_replaced_while_it_serves_and_a_bad_one_is_not(images: Path, h
         wait_for(lambda: server.post(picture())[1]["model"] != first)
         assert "replaces" in server.log
         assert 'outcome="refused"} 1.0' in server.ask("GET", "/metrics")[1]
+
+
+def test_journal_that_cannot_be_written_fails_no_request(images: Path, tmp_path: Path) -> None:
+    with Server([images], tmp_path, "--workers", 1) as server:
+        (worker,) = server.workers
+        resource.prlimit(worker, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))  # as if the disk were full
+        assert [server.post(picture())[0] for _ in range(5)] == [200] * 5
+        wait_for(lambda: "danlu_journal_lost_total 5.0" in server.ask("GET", "/metrics")[1])
+        resource.prlimit(worker, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        status, last = server.post(picture())
+        assert status == 200 and server.workers == [worker]
+    assert [row["id"] for row in Journal(tmp_path / "journal").rows()] == [last["id"]]
 
 
 @pytest.mark.slow

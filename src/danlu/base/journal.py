@@ -110,10 +110,12 @@ class JournalWriter(Generic[T]):
             start = end
 
     def _lose(self, count: int, problem: str) -> None:
-        if problem != self.problem:
-            log.warn(f"answers are missing in the journal: {problem}")
+        is_new = problem != self.problem
         self.lost += count
         self.problem = problem
+        if is_new:
+            with suppress(OSError):  # the disk that is full may also be the log's
+                log.warn(f"answers are missing in the journal: {problem}")
 
     def _write(self, data: bytes) -> None:
         if self._file is None:

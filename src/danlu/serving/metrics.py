@@ -39,6 +39,7 @@ class Metrics:
                 self.unknown.labels(model),
             )
         )
+        self._request("/predict", "200")  # makes the files now: on a full disk the service does not start
 
     def request(self, route: str, status: int, seconds: float) -> None:
         count, taken = self._request(route, str(status))
