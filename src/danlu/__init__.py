@@ -28,11 +28,13 @@ if TYPE_CHECKING:
     from danlu.exporting.export import export as export
     from danlu.inspection.inspect import inspect as inspect
     from danlu.monitoring.comparing import compare_arms as compare_arms
+    from danlu.monitoring.monitor import MonitorSettings as MonitorSettings
     from danlu.monitoring.monitor import monitor as monitor
     from danlu.prediction.predictor import Predictor as Predictor
     from danlu.prediction.predictor import load as load
     from danlu.reporting.report import report as report
     from danlu.serving.client import Client as Client
+    from danlu.serving.serve import ServeSettings as ServeSettings
     from danlu.serving.serve import serve as serve
     from danlu.training.train import resume as resume
     from danlu.training.train import train as train
@@ -47,6 +49,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 _PUBLIC = {
     "train": "danlu.training.train",
     "serve": "danlu.serving.serve",
+    "ServeSettings": "danlu.serving.serve",
     "Client": "danlu.serving.client",
     "resume": "danlu.training.train",
     "Trainer": "danlu.training.trainer",
@@ -57,6 +60,7 @@ _PUBLIC = {
     "report": "danlu.reporting.report",
     "compare": "danlu.evaluation.compare",
     "monitor": "danlu.monitoring.monitor",
+    "MonitorSettings": "danlu.monitoring.monitor",
     "compare_arms": "danlu.monitoring.comparing",
     "load": "danlu.prediction.predictor",
     "Predictor": "danlu.prediction.predictor",

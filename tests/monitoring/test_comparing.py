@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from streams import CLASSES, Stream, write_journal
+from streams import CLASSES, MODEL, Stream, write_journal
 
 from danlu.base.errors import ConfigError, DataError
 from danlu.cli.monitor import command
@@ -106,10 +106,30 @@ def test_labels_that_are_none_are_refused(tmp_path: Path, text: str, told: str) 
 def test_labels_in_another_encoding_or_nowhere_are_refused(tmp_path: Path) -> None:
     rows, _ = answered(10, (0.8, 0.9), is_shadow=True)
     folder = write_journal(tmp_path / "journal", rows)
-    (tmp_path / "l.csv").write_bytes("id,label\nr0,狗\n".encode("gb18030"))
-    for path in (tmp_path / "l.csv", tmp_path / "none.csv"):
-        with pytest.raises(DataError, match="cannot be read"):
-            compare_arms(folder, path)
+    (tmp_path / "l.csv").write_bytes(b"id,label\nr0,\xff\xff\n")
+    with pytest.raises(DataError, match="neither UTF-8 nor GB18030"):
+        compare_arms(folder, tmp_path / "l.csv")
+    with pytest.raises(DataError, match=r"none\.csv` cannot be read: No such file"):
+        compare_arms(folder, tmp_path / "none.csv")
+
+
+def test_labels_as_a_chinese_spreadsheet_writes_them(tmp_path: Path) -> None:
+    rows, labels = answered(200, (0.8, 0.9), is_shadow=True)
+    folder = write_journal(tmp_path / "journal", rows)
+    plain = compare_arms(folder, write_labels(tmp_path / "l.csv", labels))
+    text = "编号,标签\n" + "\n".join(f"{id},{label}" for id, label in labels.items())
+    (tmp_path / "标签.csv").write_bytes(text.encode("gb18030"))
+    assert compare_arms(folder, tmp_path / "标签.csv") == plain
+
+
+def test_labels_that_are_no_class_are_refused_and_not_counted_as_wrong(tmp_path: Path) -> None:
+    rows, labels = answered(100, (0.8, 0.9), is_shadow=True)
+    rows = [replace(row, model=row.model if row.is_shadow else MODEL) for row in rows]
+    folder = write_journal(tmp_path / "journal", rows, Stream(0).reference())
+    renamed = {id: "cat" if label == "猫" else label for id, label in labels.items()}
+    count = sum(label == "cat" for label in renamed.values())
+    with pytest.raises(DataError, match=rf"{count} of 100 labels are no class of these models: `cat` \({count}\)"):
+        compare_arms(folder, write_labels(tmp_path / "l.csv", renamed))
 
 
 def test_journal_of_one_model_has_nothing_to_compare(tmp_path: Path) -> None:

@@ -278,3 +278,30 @@ def test_drift_of_a_model_that_was_replaced_is_no_alarm_any_more(drifted: Path) 
     assert (second["model"], second["replaced"], second["state"]) == (MODEL, True, "drift")
     assert result.exit_code == 0
     assert f"{MODEL} (replaced): drift since" in called(drifted).stdout
+
+
+def test_burst_at_the_end_is_looked_at(tmp_path: Path) -> None:
+    """Nothing comes after it that would bring another look."""
+    stream = Stream(0)
+    calm = list(stream.rows(1003))
+    burst = [replace(row, time=calm[-1].time + place / 1000) for place, row in enumerate(stream.rows(600, shift=3.0))]
+    folder = write_journal(tmp_path / "journal", [*calm, *burst], stream.reference())
+    assert monitor(folder).models[0].state == "drift"
+    assert called(folder, "--no-page").exit_code == 3
+
+
+def test_watching_looks_again_although_few_answers_came(tmp_path: Path) -> None:
+    stream, now = Stream(0), time.time()
+    calm = [replace(row, time=now - 400 + place / 10) for place, row in enumerate(stream.rows(1003))]
+    folder = write_journal(tmp_path / "journal", calm, stream.reference())
+    looks = watch(folder, seconds=0.01)
+    assert next(looks).models[0].state == "steady"
+    few = stream.rows(200, shift=30.0)
+    write_journal(folder, [replace(row, time=now - 60 + place / 1000) for place, row in enumerate(few)])
+    assert next(looks).models[0].state == "drift"
+
+
+def test_few_answers_are_said_to_be_few(tmp_path: Path) -> None:
+    stream = Stream(0)
+    folder = write_journal(tmp_path / "journal", stream.rows(60), stream.reference())
+    assert "too few answers, of 100 that it takes" in called(folder, "--no-page").stdout

@@ -180,6 +180,17 @@ def test_worker_that_answers_goes_on_where_no_other_can_be_started(images: Path,
         wait_for(lambda: first not in server.workers and server.post(picture())[0] == 200, 30)
 
 
+def test_damaged_file_beside_the_same_mark_is_said(images: Path, tmp_path: Path) -> None:
+    place = shutil.copytree(images, tmp_path / "bundle")
+    damaged = shutil.copytree(images, tmp_path / "damaged")
+    (damaged / "model.onnx").write_bytes((damaged / "model.onnx").read_bytes() + b"x")
+    with Server([place], tmp_path, "--workers", 1) as server:
+        os.rename(place, tmp_path / "old")
+        os.rename(damaged, place)
+        wait_for(lambda: "is not what the bundle was made with" in server.log)
+        assert server.post(picture())[0] == 200
+
+
 def test_bundle_of_other_classes_is_taken_alone_and_not_beside_another(images: Path, tmp_path: Path) -> None:
     pictures = tmp_path / "two classes"
     write_pictures(pictures)
@@ -198,6 +209,7 @@ def test_bundle_of_other_classes_is_taken_alone_and_not_beside_another(images: P
             else:
                 wait_for(lambda found=server: found.post(picture())[1]["model"].startswith("fewer@"))
                 assert len(server.post(picture())[1]["probabilities"]) == 2
+                assert "has other classes than images@" in server.log
 
 
 def wait_for(is_so: object, seconds: float = 10.0) -> None:

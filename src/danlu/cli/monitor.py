@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 READ = "read"  # what `danlu monitor JOURNAL` is for click
 ALARM = 3  # the exit code of data that is not what it should be
-UNITS = {"m": 60, "h": 3600, "d": 86_400}
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 SHOWN_CLASSES = 5
 
 
@@ -94,7 +94,7 @@ def read(
 def _seconds(told: str | None) -> float | None:
     if told is None:
         return None
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([mhd])", told.strip())
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", told.strip())
     if found is None:
         raise click.UsageError(f"--since takes a time such as 90m, 24h or 7d, got {told!r}")
     return float(found[1]) * UNITS[found[2]]
@@ -111,9 +111,11 @@ def _print(found: Monitored) -> None:
 
 def _print_model(one: Watched) -> None:
     from danlu.monitoring.alarms import local
+    from danlu.monitoring.drift import FEWEST
 
     told, alarm = one.to_json(), one.alarm
-    state = {"retrain": "time to retrain", "drift": "drift"}.get(one.state, one.state)
+    few = f"too few answers, of {FEWEST} that it takes"
+    state = {"retrain": "time to retrain", "too few answers": few}.get(one.state, one.state)
     since = f" since {local(alarm.start)}" if alarm is not None else ""
     since += f", over {alarm.answers:,} answers" if alarm is not None and alarm.answers else ""
     kind = (" (shadow)" if one.is_shadow else "") + (" (replaced)" if one.is_replaced else "")

@@ -108,6 +108,11 @@ class AlarmBook:
         looks = self.watch.add(row)
         return looks, [event for look in looks for event in self._take(look)]
 
+    def catch_up(self, time: float | None = None) -> tuple[list[Look], list[Event]]:
+        """As `add`, without an answer: see `DriftWatch.catch_up`."""
+        looks = self.watch.catch_up(time)
+        return looks, [event for look in looks for event in self._take(look)]
+
     def _take(self, look: Look) -> list[Event]:
         self.look, alarm = look, self.now
         is_short = look.window == WINDOWS[0].size

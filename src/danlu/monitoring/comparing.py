@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import io
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,10 +15,13 @@ from danlu.base.journal import Journal
 from danlu.monitoring.monitor import Places, open_journal
 from danlu.monitoring.rows import Row, row_of
 from danlu.monitoring.timeline import Timeline
+from danlu.prediction.reference import Reference
 from danlu.scores.anytime import DECIDES, PairedTest, SharesTest
 
 MOST_PENDING = 100_000  # answers that wait for the other model's to the same input
 TOLD = 5
+MOST_NAMED = 20
+COLUMNS = (("id", "编号"), ("label", "标签"))
 Key = tuple[str, bool]  # a model, and whether it is a shadow
 
 
@@ -62,6 +67,7 @@ def compare_arms(places: Places, labels: str | Path | None = None, models: Seque
     """
     right = _read_labels(Path(labels)) if labels is not None else {}
     keys = _arms(open_journal(places), models)
+    _check_labels(right, open_journal(places), keys)
     comparing = _Paired(keys, right) if keys[1][1] else _Shared(keys, right)
     for content in open_journal(places).rows():
         row = row_of(content)
@@ -187,24 +193,57 @@ def _arms(journal: Journal, models: Sequence[str]) -> tuple[Key, Key]:
     return first, second
 
 
+def _check_labels(right: Mapping[str, str], journal: Journal, keys: tuple[Key, Key]) -> None:
+    """Raise `DataError` for labels that no answer could ever be: they would count as wrong, all of them."""
+    references = journal.references()
+    known = [Reference.from_json(references[model], model).counts for model, _ in keys if model in references]
+    if not right or not known:
+        return
+    classes = {name for counts in known for name in counts}
+    foreign = Counter(label for label in right.values() if label not in classes)
+    if foreign:
+        told = ", ".join(f"`{label}` ({count:,})" for label, count in foreign.most_common(TOLD))
+        raise DataError(
+            f"{foreign.total():,} of {len(right):,} labels are no class of these models: {told}",
+            hint="the classes are " + ", ".join(f"`{name}`" for name in sorted(classes)[:MOST_NAMED]),
+        )
+
+
 def _read_labels(path: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     conflicts: list[str] = []
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            rows = csv.DictReader(file, strict=True)
-            missing = {"id", "label"} - set(rows.fieldnames or ())
-            if missing:
-                raise DataError(f"`{path}` has no column {' and no column '.join(map(repr, sorted(missing)))}")
-            for row in rows:
-                id, label = row["id"], row["label"]
-                if not id or not label:
-                    raise DataError(f"line {rows.line_num} of `{path}` has no id or no label")
-                if found.setdefault(id, label) != label:
-                    conflicts.append(id)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        rows = csv.DictReader(io.StringIO(_text_of(path), newline=""), strict=True)
+        names = [_column(rows.fieldnames or (), choices) for choices in COLUMNS]
+        missing = [repr(choices[0]) for choices, name in zip(COLUMNS, names, strict=True) if name is None]
+        if missing:
+            raise DataError(f"`{path}` has no column {' and no column '.join(missing)}")
+        for row in rows:
+            id, label = (row[str(name)] for name in names)
+            if not id or not label:
+                raise DataError(f"line {rows.line_num} of `{path}` has no id or no label")
+            if found.setdefault(id, label) != label:
+                conflicts.append(id)
+    except OSError as error:
+        raise DataError(f"`{path}` cannot be read: {error.strerror or error}") from error
+    except csv.Error as error:
         raise DataError(f"`{path}` cannot be read: {error}") from error
     if conflicts:
         told = ", ".join(f"`{id}`" for id in conflicts[:TOLD])
         raise DataError(f"{len(conflicts):,} answers have two labels in `{path}`, first: {told}")
     return found
+
+
+def _text_of(path: Path) -> str:
+    """In UTF-8, or as Chinese spreadsheets write it."""
+    data = path.read_bytes()
+    for encoding in ("utf-8-sig", "gb18030"):
+        try:
+            return data.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+    raise DataError(f"`{path}` is neither UTF-8 nor GB18030")
+
+
+def _column(there: Sequence[str], choices: Sequence[str]) -> str | None:
+    return next((name for name in choices if name in there), None)

@@ -10,6 +10,7 @@ answers do not depend on each other; repeated inputs or another mixture at night
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -77,6 +78,7 @@ class DriftWatch:
         self._numbers = np.empty((2 * self._size, len(self._names)))
         self._labels = np.empty(2 * self._size, dtype=np.int64)
         self._filled = self._seen = 0
+        self._last = -math.inf
         self._looked_at = [(0, -math.inf)] * len(WINDOWS)
 
     def forget(self) -> None:
@@ -95,12 +97,23 @@ class DriftWatch:
         self._labels[self._filled] = self._classes.get(row.label, len(self._classes))
         self._filled += 1
         self._seen += 1
+        self._last = row.time
+        return self._due(row.time, [window.answers for window in WINDOWS])
+
+    def catch_up(self, time: float | None = None) -> list[Look]:
+        """Look at what came since the last look, however few answers that is: no more may come for long. `time`: now;
+        None where this is the end of what there is, which is looked at however short ago the last look was."""
+        return self._due(math.inf if time is None else time, [1] * len(WINDOWS))
+
+    def _due(self, time: float, fewest: Sequence[int]) -> list[Look]:
         found: list[Look] = []
-        for place, window in enumerate(WINDOWS) if self._filled >= FEWEST else ():
-            answers, time = self._looked_at[place]
-            if self._seen - answers >= window.answers and row.time - time >= window.seconds:
-                self._looked_at[place] = (self._seen, row.time)
-                found.append(self._look(window, row.time))
+        if self._filled < FEWEST:
+            return found
+        for place, window in enumerate(WINDOWS):
+            answers, looked_at = self._looked_at[place]
+            if self._seen - answers >= fewest[place] and time - looked_at >= window.seconds:
+                self._looked_at[place] = (self._seen, max(looked_at, min(time, self._last)))
+                found.append(self._look(window, self._last))
         return found
 
     @cached_property
@@ -162,6 +175,6 @@ class DriftWatch:
         if name == ENTROPY:
             return f"probabilities are {'more spread' if is_higher else 'nearer to one class'}: entropy, {medians}"
         if name == DISTANCE:
-            where = "farther from" if is_higher else "nearer to"
-            return f"inputs lie {where} the middle of the training data, as the model sees them: {medians}"
-        return f"inputs differ along {name} of what the model sees: {medians}"
+            how = "differ more from the training data" if is_higher else "vary less than the training data"
+            return f"inputs {how}, as the model sees them: {medians}"
+        return f"what the model sees in the inputs has shifted ({name}): {medians}"

@@ -138,6 +138,18 @@ class Monitor:
                     timeline.mark(row.time, look.ratios)
         return events
 
+    def catch_up(self, time: float | None = None) -> list[Event]:
+        """Look at what came since the last looks; see `DriftWatch.catch_up`."""
+        events: list[Event] = []
+        for (model, _), timeline in self._timelines.items():
+            book = self._books[model]
+            if book is not None:
+                looks, news = book.catch_up(time)
+                events += news
+                for look in looks:
+                    timeline.mark(look.time, look.ratios)
+        return events
+
     def result(self) -> Monitored:
         """What is known so far."""
         latest: dict[tuple[str, bool], float] = {}
@@ -192,6 +204,7 @@ def monitor(places: Places, settings: MonitorSettings = MonitorSettings()) -> Mo
     _check(settings)
     reader = Monitor(places, settings)
     reader.read()
+    reader.catch_up()
     found = reader.result()
     if not found.models:
         told = ", ".join(f"`{folder}`" for folder in reader.journal.folders)
@@ -221,6 +234,7 @@ def watch(
     _check(settings)
     reader = Monitor(places, settings)
     reader.read()
+    reader.catch_up(time.time())
     written = float("-inf")
     while True:
         found = reader.result()
@@ -229,7 +243,7 @@ def watch(
             written = time.monotonic()
         yield found
         time.sleep(seconds)
-        for event in reader.read():
+        for event in [*reader.read(), *reader.catch_up(time.time())]:
             if tell is not None:
                 tell(event)
             if settings.webhook is not None:

@@ -18,6 +18,7 @@ from danlu.serving.lane import Lane, Limits
 from danlu.serving.pace import Pace, measure_pace
 
 POINTS = 2**32
+MOST_NAMED = 20
 RANGES_OF_BATCH = "dynamic-int8"  # takes the ranges of its numbers from all that is computed together
 
 
@@ -86,6 +87,7 @@ class Deployment:
         try:
             bundle = open_bundle(arm.place)
             if bundle.digest == arm.bundle.digest:
+                await asyncio.to_thread(bundle.verify)  # its other files may have been replaced
                 return arm
             self._check_like(arm, bundle)
             fresh = await load_arm(arm.place, arm.share, self.limits)
@@ -93,6 +95,8 @@ class Deployment:
             log.warn(f"{arm.model} goes on: {error.message}")
             return None
         log.say(f"{fresh.model} replaces {arm.model}")
+        if bundle.classes != arm.bundle.classes:
+            log.warn(f"{fresh.model} has other classes than {arm.model}: {', '.join(bundle.classes[:MOST_NAMED])}")
         arm.lane.close()
         return fresh
 

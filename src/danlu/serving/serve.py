@@ -111,11 +111,12 @@ def _read_key(settings: ServeSettings) -> str | None:
         key = Path(settings.api_key_file).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"the file of the API key cannot be read: {error}") from error
-    if not KEY_LENGTH[0] <= len(key) <= KEY_LENGTH[1] or not (key.isascii() and key.isprintable()):
-        raise ConfigError(
-            f"an API key has {KEY_LENGTH[0]} to {KEY_LENGTH[1]} printable ASCII signs, this one has {len(key)}",
-            hint="`openssl rand -hex 16 > FILE` makes one",
-        )
+    hint = "`openssl rand -hex 16 > FILE` makes one"
+    if not KEY_LENGTH[0] <= len(key) <= KEY_LENGTH[1]:
+        told = f"an API key has {KEY_LENGTH[0]} to {KEY_LENGTH[1]} printable ASCII signs, this one has {len(key)}"
+        raise ConfigError(told, hint=hint)
+    if not (key.isascii() and key.isprintable()):
+        raise ConfigError("an API key has 8 to 256 printable ASCII signs, and this one has others", hint=hint)
     return key
 
 
@@ -167,14 +168,20 @@ def _url(listening: socket.socket) -> str:
 
 def _greet(address: str, bundles: Sequence[Bundle], workers: int, settings: ServeSettings) -> None:
     bundle = bundles[0]
-    key = ' -H "X-API-Key: $(cat FILE)"' if settings.api_key_file is not None else ""
-    log.say(f"{', '.join(str(one) for one in bundles)}: {len(bundle.classes)} classes, {workers} workers")
+    key = f' -H "X-API-Key: $(cat {settings.api_key_file})"' if settings.api_key_file is not None else ""
+    shares = _shares(len(bundles), settings.split)
+    told = [
+        f"{one} ({share:.0%})" if len(bundles) > 1 else str(one) for one, share in zip(bundles, shares, strict=True)
+    ]
+    shadow = f", in its shadow {settings.shadow}" if settings.shadow is not None else ""
+    log.say(f"{', '.join(told)}{shadow}: {len(bundle.classes)} classes, {workers} workers")
     if bundle.kind == "images":
         log.say(f"  curl{key} -F file=@a.jpg {address}/predict")
         log.say(f"  curl{key} --data-binary @a.jpg -H 'Content-Type: image/jpeg' {address}/predict")
     else:
         log.say(f'  curl{key} --json \'{{"text": "很快，好吃"}}\' {address}/predict')
-    log.say(f"  {address}/ to try it, {address}/docs for all routes")
+    asks = "; a browser asks for a name, which may be any, and for the key as password" if key else ""
+    log.say(f"  {address}/ to try it, {address}/docs for all routes{asks}")
     if settings.journal is not None:
         log.say(f"  journal: {settings.journal} (no inputs are kept); `danlu monitor {settings.journal}` reads it")
     log.say(f"serving on {address} until Ctrl-C or SIGTERM")
