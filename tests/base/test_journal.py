@@ -165,3 +165,37 @@ def test_old_file_that_cannot_be_removed_loses_no_row(tmp_path: Path, monkeypatc
     writer = written(tmp_path, 5000, most_bytes=100_000, file_bytes=20_000)
     assert writer.lost == 0
     assert [row["number"] for row in Journal(tmp_path).rows()] == list(range(5000))
+
+
+def test_room_is_made_of_what_was_written_longest_ago_and_never_of_what_is_written_now(tmp_path: Path) -> None:
+    """Whoever started first keeps its place in a full journal."""
+    writers = []
+    for _ in range(2):
+        writers.append(JournalWriter(tmp_path, json_lines, most_bytes=400_000, file_bytes=20_000))
+        time.sleep(0.01)
+    for number in range(8000):
+        for which, writer in enumerate(writers):
+            writer.add({"writer": which, "number": number, "class": "a" * 40})
+        if number % 500 == 0:
+            time.sleep(0.06)
+    for writer in writers:
+        writer.close()
+    rows = list(Journal(tmp_path).rows())
+    last = [max(row["number"] for row in rows if row["writer"] == which) for which in (0, 1)]
+    assert last == [7999, 7999]
+    counts = [sum(row["writer"] == which for row in rows) for which in (0, 1)]
+    assert min(counts) > 0.5 * max(counts)
+    assert sum(path.stat().st_size for path in journal_files(tmp_path)) <= 420_000
+
+
+def test_line_of_any_length_and_a_folder_in_place_of_a_file_are_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "LONGEST_LINE", 1000)
+    written(tmp_path, 3)
+    (path,) = journal_files(tmp_path)
+    whole = path.read_bytes()
+    path.write_bytes(b"x" * 5500 + b"\n" + whole)
+    (tmp_path / "answers-0000000000001-1-000001.jsonl").mkdir()
+    found = Journal(tmp_path)
+    assert [row["number"] for row in found.rows()] == [0, 1, 2] and found.torn == 6

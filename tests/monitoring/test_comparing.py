@@ -138,3 +138,27 @@ def test_journal_of_one_model_has_nothing_to_compare(tmp_path: Path) -> None:
         compare_arms(folder)
     with pytest.raises(ConfigError, match="it is no folder"):
         compare_arms(tmp_path / "nowhere")
+
+
+def test_labels_that_come_late_are_taken_in_their_own_order(tmp_path: Path) -> None:
+    """Newest answers first: in the journal's order each look would be another course, and the promise would be none."""
+    wrong = 0
+    for seed in range(12):
+        rows, labels = answered(400, (0.6, 0.6), is_shadow=True, seed=seed)
+        folder = write_journal(tmp_path / str(seed), rows)
+        newest_first = list(reversed(labels.items()))
+        decided = False
+        for count in range(20, 401, 20):
+            found = compare_arms(folder, write_labels(tmp_path / "l.csv", dict(newest_first[:count])))
+            decided = decided or found.better is not None
+        wrong += decided
+    assert wrong <= 2
+
+
+def test_answers_with_the_same_id_count_once(tmp_path: Path) -> None:
+    rows, labels = answered(12, (0.0, 1.0), is_shadow=True)
+    rows = [replace(row, id="fixed") for row in rows if labels.setdefault(row.id, "")]
+    folder = write_journal(tmp_path / "journal", rows)
+    found = compare_arms(folder, write_labels(tmp_path / "l.csv", {"fixed": rows[1].label}))
+    assert found.better is None and [arm.labelled for arm in found.arms] == [1, 1]
+    assert any("22 answers have an id that was answered before" in note for note in found.notes)

@@ -172,3 +172,34 @@ def test_drift_near_its_limit_is_one_alarm() -> None:
         for row in stream.rows(1000, first=1000 * place, **changes):
             book.add(row)
     assert 1 <= len(book.alarms) <= 2
+
+
+def test_clock_that_is_set_back_silences_nothing() -> None:
+    stream = Stream(0)
+    watch = DriftWatch(stream.reference())
+    looks_at(watch, stream.rows(1000))
+    found = looks_at(watch, stream.rows(1000, start=START - 86_400, shift=2.0))
+    assert any(look.signals for look in found)
+
+
+def test_rows_without_features_among_others_are_no_drift() -> None:
+    stream = Stream(0)
+    rows = [
+        replace(row, numbers=row.numbers[:2]) if place % 3 == 0 else row for place, row in enumerate(stream.rows(3000))
+    ]
+    found = looks_at(DriftWatch(stream.reference()), rows)
+    assert not any(look.signals for look in found) and "direction 3" in found[-1].ratios
+
+
+def test_class_shares_of_many_classes_share_the_doubt() -> None:
+    classes = 400
+    rng = np.random.default_rng(0)
+    stream = Stream(0)
+    whole = stream.reference(1000)
+    counts = np.bincount(rng.integers(0, classes, 1000), minlength=classes)
+    reference = replace(whole, counts={str(place): int(count) for place, count in enumerate(counts)})
+    watch = DriftWatch(reference)
+    rows = (replace(row, label=str(rng.integers(0, classes))) for row in stream.rows(20_000))
+    highest = max(look.ratios["class shares"] for look in looks_at(watch, rows))
+    p_value = watch.doubts[500] ** highest / (classes + 1) ** highest
+    assert highest < 1 and p_value > watch.doubts[500] / (classes + 1)

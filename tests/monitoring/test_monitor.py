@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -114,7 +115,9 @@ def test_only_the_latest_time_is_read_where_it_is_asked_for(tmp_path: Path) -> N
     [
         (["nowhere"], "no journal at `nowhere`"),
         (["empty"], "nothing was answered in `empty`"),
-        (["empty", "--false-alarm-days", "0"], "more than 0, got 0"),
+        (["empty", "--false-alarm-days", "0"], "from 0.01 to 36,500, got 0"),
+        (["empty", "--false-alarm-days", "nan"], "got nan"),
+        (["empty", "--false-alarm-days", "inf"], "got inf"),
         (["empty", "--webhook", "ftp://x"], "starts with http"),
         (["empty", "--bundle", "empty"], "empty"),
     ],
@@ -222,14 +225,16 @@ def test_watching_follows_the_journal_and_tells_what_is_new(
     page = tmp_path / "m.html"
     settings = MonitorSettings(webhook=receiver[0], page=page)
     looks = watch(folder, settings, events.append, seconds=0.01)
-    assert next(looks).models[0].state == "drift" and events == [], "what was before is no news"
+    assert next(looks).models[0].state == "drift"
+    assert [event.kind for event in events] == ["drift"] == [one["event"] for one in receiver[1]], "it lasts"
     assert '<meta http-equiv="refresh" content="30">' in page.read_text(encoding="utf-8")
     writer: JournalWriter[dict[str, Any]] = JournalWriter(folder, json_lines)
     for row in stream.rows(6000, first=1000, shift=9.0):
         writer.add(content_of(row))
     writer.close()
     assert next(looks).models[0].state == "retrain"
-    assert [event.kind for event in events] == ["retrain"] == [one["event"] for one in receiver[1]]
+    assert next(looks).models[0].state == "retrain"
+    assert [event.kind for event in events] == ["drift", "retrain"] == [one["event"] for one in receiver[1]]
 
 
 def test_watching_begins_before_anything_is_answered(tmp_path: Path) -> None:
@@ -305,3 +310,74 @@ def test_few_answers_are_said_to_be_few(tmp_path: Path) -> None:
     stream = Stream(0)
     folder = write_journal(tmp_path / "journal", stream.rows(60), stream.reference())
     assert "too few answers, of 100 that it takes" in called(folder, "--no-page").stdout
+
+
+def test_model_that_is_its_own_shadow_is_watched_twice_and_not_double(tmp_path: Path) -> None:
+    stream = Stream(0)
+    rows = [one for row in stream.rows(5000) for one in (row, replace(row, is_shadow=True))]
+    found = monitor(write_journal(tmp_path / "journal", rows, stream.reference()))
+    assert [(one.is_shadow, one.state, len(one.alarms)) for one in found.models] == [
+        (False, "steady", 0),
+        (True, "steady", 0),
+    ]
+    assert {one.look.answers for one in found.models if one.look} == {5000}
+
+
+def test_reference_that_comes_after_the_first_answer_is_used(tmp_path: Path) -> None:
+    stream = Stream(0)
+    folder = write_journal(tmp_path / "journal", stream.rows(50))
+    looks = watch(folder, seconds=0.01)
+    assert next(looks).models[0].state == "no reference"
+    write_journal(folder, stream.rows(300, first=50), stream.reference())
+    assert next(looks).models[0].state == "steady"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"time": 10**400},
+        {"time": -1.0},
+        {"confidence": 1e308},
+        {"confidence": float("nan")},
+        {"ms": 1e306},
+        {"ms": float("inf")},
+        {"class": "\ud800"},
+        {"model": "\udfff"},
+        {"features": [1e300]},
+        {"features": "x"},
+        {"features": None},
+    ],
+    ids=str,
+)
+def test_odd_row_is_passed_over(steady: Path, change: dict[str, Any]) -> None:
+    (path,) = steady.glob("*.jsonl")
+    row = content_of(next(iter(Stream(0).rows(1)))) | change
+    path.write_bytes(path.read_bytes() + json.dumps(row).encode() + b"\n")
+    result = called(steady, "--json")
+    assert result.exit_code == 0 and json.loads(result.stdout)["unread"] == 1
+
+
+@pytest.mark.parametrize("status", [301, 302, 307])
+def test_webhook_that_sends_elsewhere_took_nothing(
+    receiver: tuple[str, list[Any], list[int]], monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    monkeypatch.setattr(webhook, "PAUSE", 0.01)
+    receiver[2].append(status)
+    assert not webhook.post(receiver[0], Event("drift", "m", START, "x")) and len(receiver[1]) == 1
+
+
+def test_webhook_that_answers_rubbish_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhook, "PAUSE", 0.01)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def answer() -> None:
+            for _ in range(3):
+                connection, _ = listening.accept()
+                with connection:
+                    connection.recv(1000)
+                    connection.sendall(b"rubbish\r\n\r\n")
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        assert not webhook.post(f"http://127.0.0.1:{listening.getsockname()[1]}/", Event("drift", "m", START, "x"))
+        thread.join(5)

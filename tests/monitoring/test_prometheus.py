@@ -16,6 +16,7 @@ from click.testing import CliRunner
 
 from danlu.base.bundle import open_bundle
 from danlu.cli.monitor import command
+from danlu.monitoring.prometheus import _plain
 from danlu.serving.metrics import Metrics
 
 
@@ -59,6 +60,10 @@ def test_every_class_has_an_alert_of_this_model(files: tuple[Path, Path], bundle
     shares = [rule for rule in rules if rule["alert"] == "DanluClassShare"]
     assert {rule["labels"]["label"] for rule in shares} == {"红", "green", "blue"}
     assert all(f'model="{open_bundle(bundle).model}"' in rule["expr"] for rule in shares)
+
+
+def test_class_that_looks_like_a_template_is_a_name() -> None:
+    assert _plain("{{ .Bad") == '{{ "{{" }} .Bad'
 
 
 def test_prometheus_reads_the_rules(files: tuple[Path, Path]) -> None:

@@ -180,6 +180,17 @@ def test_worker_that_answers_goes_on_where_no_other_can_be_started(images: Path,
         wait_for(lambda: first not in server.workers and server.post(picture())[0] == 200, 30)
 
 
+def test_reload_that_is_asked_for_while_a_worker_starts_kills_none(images: Path, tmp_path: Path) -> None:
+    with Server([images], tmp_path, "--workers", 2) as server:
+        (first, _) = server.workers
+        os.kill(first, signal.SIGKILL)
+        for _ in range(20):
+            server.process.send_signal(signal.SIGHUP)
+            time.sleep(0.05)
+        wait_for(lambda: len(server.workers) == 2 and server.post(picture())[0] == 200)
+        assert "SIGHUP" not in server.log and server.log.count(" died ") == 1
+
+
 def test_damaged_file_beside_the_same_mark_is_said(images: Path, tmp_path: Path) -> None:
     place = shutil.copytree(images, tmp_path / "bundle")
     damaged = shutil.copytree(images, tmp_path / "damaged")

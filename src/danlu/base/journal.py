@@ -23,6 +23,7 @@ from typing import Any, Generic, TypeVar
 from danlu.base import log
 from danlu.base.errors import ModelError
 from danlu.base.files import make_folder, write_json
+from danlu.base.machine import is_alive
 
 FILE_BYTES = 16 * 2**20
 MOST_BYTES = 512 * 2**20
@@ -30,6 +31,7 @@ MOST_QUEUED = 50_000
 SECONDS = 0.05
 AT_ONCE = 64  # lines: making them holds Python's lock, and with it every request
 PAUSE = 0.001
+LONGEST_LINE = 1 << 20
 REFERENCES = "references"
 T = TypeVar("T")
 _NAME = re.compile(r"answers-(\d{13})-(\d+)-(\d{6})\.jsonl")  # milliseconds since 1970, process, number
@@ -118,6 +120,8 @@ class JournalWriter(Generic[T]):
                 log.warn(f"answers are missing in the journal: {problem}")
 
     def _write(self, data: bytes) -> None:
+        if self._file is not None and os.fstat(self._file).st_nlink == 0:  # another writer made room
+            self._end_file()
         if self._file is None:
             self._remove_oldest()
             self._number += 1
@@ -136,11 +140,14 @@ class JournalWriter(Generic[T]):
         self._file, self._written = None, 0
 
     def _remove_oldest(self) -> None:
-        """Make room for a file: also of writers that ended before theirs was full."""
-        sizes = {path: _size(path) for path in journal_files(self.folder)}
-        total = sum(sizes.values())
-        for path, size in sizes.items():
-            if total <= self._most_bytes - self._file_bytes:
+        """Make room for a file of this writer, and of each other that lives; what was written to longest ago goes."""
+        found = {path: _size_and_time(path) for path in journal_files(self.folder)}
+        processes = {int(_writer_of(path)[2]) for path in found} - {os.getpid()}
+        writers = 1 + sum(map(is_alive, processes))
+        room = max(self._most_bytes - writers * self._file_bytes, self._most_bytes // 4)
+        total = sum(size for size, _ in found.values())
+        for path, (size, _) in sorted(found.items(), key=lambda item: item[1][1]):
+            if total <= room:
                 break
             with suppress(OSError):  # what cannot be removed stops no writing
                 path.unlink(missing_ok=True)
@@ -176,11 +183,12 @@ class Journal:
         for path in files:
             with suppress(FileNotFoundError), open(path, "rb") as file:  # it may be rotated away meanwhile
                 file.seek(self._read.get(path, 0))
-                for line in file:
-                    if not line.endswith(b"\n"):
+                while line := file.readline(LONGEST_LINE):
+                    is_whole = line.endswith(b"\n")
+                    if not is_whole and len(line) < LONGEST_LINE:
                         break
                     self._read[path] = self._read.get(path, 0) + len(line)
-                    row = _row(line)
+                    row = _row(line) if is_whole else None
                     if row is None:
                         self.torn += 1
                     else:
@@ -195,7 +203,8 @@ def keep_reference(folder: Path, model: str, version: str, reference: Mapping[st
 
 def journal_files(folder: Path) -> list[Path]:
     """Oldest first."""
-    found = [path for path in folder.iterdir() if _NAME.fullmatch(path.name)] if folder.is_dir() else []
+    there = folder.iterdir() if folder.is_dir() else ()
+    found = [path for path in there if _NAME.fullmatch(path.name) and path.is_file()]
     return sorted(found, key=lambda path: path.name)
 
 
@@ -218,8 +227,10 @@ def _writer_of(path: Path) -> tuple[Path, str, str]:
     return path.parent, started, process
 
 
-def _size(path: Path) -> int:
+def _size_and_time(path: Path) -> tuple[int, float]:
+    """Bytes, and when it was written to last."""
     try:
-        return path.stat().st_size
+        found = path.stat()
     except FileNotFoundError:
-        return 0
+        return 0, 0.0
+    return found.st_size, found.st_mtime

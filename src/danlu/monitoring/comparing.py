@@ -59,7 +59,8 @@ def compare_arms(places: Places, labels: str | Path | None = None, models: Seque
     requests by their shares of right answers.
 
     `labels`: a CSV file with the columns `id`, of an answer, and `label`, what is right. `models`: their names or the
-    beginnings of these, where the journal has more than two. The labels have to come without regard to the answers.
+    beginnings of these, where the journal has more than two. The labels have to come without regard to the answers, and
+    new ones at the end of the file: the promise of the test is for looking again with more of them.
     Raises `ConfigError` and `DataError`.
 
     >>> compare_arms("journal", "labels.csv").better     # doctest: +SKIP
@@ -73,6 +74,7 @@ def compare_arms(places: Places, labels: str | Path | None = None, models: Seque
         row = row_of(content)
         if row is not None and (row.model, row.is_shadow) in keys:
             comparing.add(row)
+    comparing.judge()
     return comparing.result()
 
 
@@ -83,28 +85,39 @@ class _Comparing:
         self._keys, self._right, self._verdict = keys, right, verdict
         self._timelines = (Timeline(), Timeline())
         self._labelled, self._correct = [0, 0], [0, 0]
-        self._found: set[str] = set()
+        self._answers: dict[str, dict[int, str]] = {}
+        self._repeated = 0
 
     def add(self, row: Row) -> None:
         which = self._keys.index((row.model, row.is_shadow))
         self._timelines[which].add(row)
-        label = self._right.get(row.id)
-        if label is not None:
-            self._found.add(row.id)
-            self._labelled[which] += 1
-            self._correct[which] += label == row.label
-        self.take(which, row, label)
+        if row.id in self._right:
+            own = self._answers.setdefault(row.id, {})
+            self._repeated += which in own
+            own.setdefault(which, row.label)
 
-    def take(self, which: int, row: Row, label: str | None) -> None:
+    def judge(self) -> None:
+        """Take the labels in the order in which they stand: what is added at the end changes nothing before it, so
+        looking again is looking further along the same way. An id counts once for each model."""
+        for id, label in self._right.items():
+            own = {which: answer == label for which, answer in self._answers.get(id, {}).items()}
+            for which, is_right in own.items():
+                self._labelled[which] += 1
+                self._correct[which] += is_right
+            self.take(own)
+
+    def take(self, right: Mapping[int, bool]) -> None:
+        """Which of the models had an answer to the next labelled input, and whether it was right."""
         raise NotImplementedError
 
     def notes(self) -> list[str]:
-        missing = len(self._right) - len(self._found)
-        return (
-            [f"{missing:,} of {len(self._right):,} labels are of answers that these models did not give"]
-            if missing
-            else []
-        )
+        missing = len(self._right) - len(self._answers)
+        told = []
+        if missing:
+            told.append(f"{missing:,} of {len(self._right):,} labels are of answers that these models did not give")
+        if self._repeated:
+            told.append(f"{self._repeated:,} answers have an id that was answered before, and are not counted")
+        return told
 
     def result(self) -> ArmsCompared:
         arms = tuple(self._arm(which) for which in (0, 1))
@@ -136,7 +149,9 @@ class _Paired(_Comparing):
         self._pending: dict[str, tuple[int, str]] = {}
         self._both = self._alike = 0
 
-    def take(self, which: int, row: Row, label: str | None) -> None:
+    def add(self, row: Row) -> None:
+        super().add(row)
+        which = self._keys.index((row.model, row.is_shadow))
         other = self._pending.pop(row.id, None)
         if other is None or other[0] == which:
             self._pending[row.id] = (which, row.label)
@@ -145,9 +160,10 @@ class _Paired(_Comparing):
             return
         self._both += 1
         self._alike += other[1] == row.label
-        if label is not None:
-            answers = (other[1], row.label) if which else (row.label, other[1])
-            self._test.add(first_right=answers[0] == label, second_right=answers[1] == label)
+
+    def take(self, right: Mapping[int, bool]) -> None:
+        if len(right) == 2:
+            self._test.add(first_right=right[0], second_right=right[1])
 
     def notes(self) -> list[str]:
         alike = f", and are alike in {self._alike / self._both:.2%}" if self._both else ""
@@ -161,9 +177,9 @@ class _Shared(_Comparing):
         self._test = SharesTest()
         super().__init__(keys, right, self._test)
 
-    def take(self, which: int, row: Row, label: str | None) -> None:
-        if label is not None:
-            self._test.add(which, label == row.label)
+    def take(self, right: Mapping[int, bool]) -> None:
+        for which, is_right in right.items():
+            self._test.add(which, is_right)
 
 
 def _decision(better: str | None, e_value: float | None) -> str:

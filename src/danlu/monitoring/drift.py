@@ -23,6 +23,7 @@ from danlu.scores.two_samples import gap_limit, gap_to_quantiles, shares_p_value
 DAYS = 30.0
 FEWEST = 100  # answers, before anything is said
 CLASS_SHARES = "class shares"
+BACK = 60.0  # seconds; answers of several workers come a little out of order
 SIGNIFICANT = 3.0  # standard errors; a class whose share is nearer needs no exact test
 
 
@@ -111,6 +112,9 @@ class DriftWatch:
             return found
         for place, window in enumerate(WINDOWS):
             answers, looked_at = self._looked_at[place]
+            if self._last < looked_at - BACK:  # the clock was set back: what was looked at lies in its future
+                looked_at = self._last
+                self._looked_at[place] = (answers, looked_at)
             if self._seen - answers >= fewest[place] and time - looked_at >= window.seconds:
                 self._looked_at[place] = (self._seen, max(looked_at, min(time, self._last)))
                 found.append(self._look(window, self._last))
@@ -127,15 +131,15 @@ class DriftWatch:
         numbers = self._numbers[self._filled - count : self._filled]
         labels = self._labels[self._filled - count : self._filled]
         doubt, reference = self.doubts[window.size], self.reference
-        limit = gap_limit(count, reference.examples, doubt)
         ratios: dict[str, float] = {}
         signals: list[Signal] = []
         for place, name in enumerate(self._names):
             column = numbers[:, place]
-            if np.isnan(column[0]) or np.isnan(column[-1]):
+            column = column[~np.isnan(column)]
+            if len(column) < FEWEST:
                 continue
             gap = gap_to_quantiles(column, reference.distributions[name])
-            ratios[name] = gap.size / limit
+            ratios[name] = gap.size / gap_limit(len(column), reference.examples, doubt)
             if ratios[name] >= 1:
                 signals.append(Signal(name, ratios[name], self._sentence(name, column, gap.is_higher)))
         ratios[CLASS_SHARES], told = self._class_shares(labels, doubt)

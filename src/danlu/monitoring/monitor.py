@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from danlu.base import log
 from danlu.base.bundle import is_bundle, open_bundle
-from danlu.base.errors import ConfigError
+from danlu.base.errors import ConfigError, MachineError, ModelError
 from danlu.base.extras import require_extra
 from danlu.base.journal import Journal
 from danlu.base.runs import find_run
@@ -23,6 +24,7 @@ PAGE = "monitor.html"
 PERCENTILES = (0.5, 0.95, 0.99)
 LOOK_SECONDS = 2.0
 PAGE_SECONDS = 30.0
+DAYS_BETWEEN = (0.01, 36_500)
 Places = str | Path | Sequence[str | Path]
 
 
@@ -115,12 +117,13 @@ class Monitor:
         self._after = time.time() - settings.since if settings.since is not None else 0.0
         self._references = self._all_references()
         self._timelines: dict[tuple[str, bool], Timeline] = {}
-        self._books: dict[str, AlarmBook | None] = {}
+        self._books: dict[tuple[str, bool], AlarmBook | None] = {}
         self._foreign = 0
 
     def read(self) -> list[Event]:
         """Take what is new in the journal; what happened."""
         events: list[Event] = []
+        self._books = {key: book for key, book in self._books.items() if book is not None}  # a reference may have come
         for content in self.journal.rows():
             row = row_of(content)
             if row is None:
@@ -130,7 +133,7 @@ class Monitor:
                 continue
             timeline = self._timelines.setdefault((row.model, row.is_shadow), Timeline())
             timeline.add(row)
-            book = self._book_of(row.model)
+            book = self._book_of(row.model, row.is_shadow)
             if book is not None:
                 looks, news = book.add(row)
                 events += news
@@ -141,8 +144,8 @@ class Monitor:
     def catch_up(self, time: float | None = None) -> list[Event]:
         """Look at what came since the last looks; see `DriftWatch.catch_up`."""
         events: list[Event] = []
-        for (model, _), timeline in self._timelines.items():
-            book = self._books[model]
+        for key, timeline in self._timelines.items():
+            book = self._books.get(key)
             if book is not None:
                 looks, news = book.catch_up(time)
                 events += news
@@ -164,19 +167,23 @@ class Monitor:
         return Monitored(tuple(models), self.journal.torn + self._foreign, None)
 
     def _watched(self, model: str, is_shadow: bool, is_replaced: bool) -> Watched:
-        timeline, book = self._timelines[model, is_shadow], self._books[model]
+        timeline, book = self._timelines[model, is_shadow], self._books.get((model, is_shadow))
         if book is None:
             return Watched(model, UNKNOWN, timeline, (), None, None, is_shadow, is_replaced)
         alarms, reference = tuple(book.alarms), book.watch.reference
         return Watched(model, book.state, timeline, alarms, book.look, reference, is_shadow, is_replaced)
 
-    def _book_of(self, model: str) -> AlarmBook | None:
-        if model not in self._books:
+    def _book_of(self, model: str, is_shadow: bool) -> AlarmBook | None:
+        key = (model, is_shadow)
+        if key not in self._books:
             if model not in self._references:
-                self._references = self._all_references()  # a bundle may have been replaced since
+                try:
+                    self._references = self._all_references()  # a bundle may have been replaced since
+                except ModelError as error:
+                    log.warn(f"{model} is not compared with anything: {error.message}")
             found = self._references.get(model)
-            self._books[model] = AlarmBook(model, DriftWatch(found, self.settings.days)) if found is not None else None
-        return self._books[model]
+            self._books[key] = AlarmBook(model, DriftWatch(found, self.settings.days)) if found is not None else None
+        return self._books[key]
 
     def _all_references(self) -> dict[str, Reference]:
         found = {
@@ -211,10 +218,8 @@ def monitor(places: Places, settings: MonitorSettings = MonitorSettings()) -> Mo
         raise ConfigError(f"nothing was answered in {told}" + (" in this time" if settings.since else ""))
     _check_bundle(found, settings)
     if settings.webhook is not None:
-        for one in found.models:
-            if one.alarm is not None and not one.is_replaced:
-                signals = tuple(one.alarm.worst)
-                post(settings.webhook, Event(one.state, one.model, one.alarm.last, signals[0].sentence, signals))
+        for event in _lasting(found):
+            post(settings.webhook, event)
     return _with_page(found, settings)
 
 
@@ -235,24 +240,38 @@ def watch(
     reader = Monitor(places, settings)
     reader.read()
     reader.catch_up(time.time())
+    news = _lasting(reader.result())  # what began while nobody watched
     written = float("-inf")
     while True:
-        found = reader.result()
-        if settings.page is not None and found.models and time.monotonic() - written >= PAGE_SECONDS:
-            found = _with_page(found, settings, refresh=int(PAGE_SECONDS))
-            written = time.monotonic()
-        yield found
-        time.sleep(seconds)
-        for event in [*reader.read(), *reader.catch_up(time.time())]:
+        for event in news:
             if tell is not None:
                 tell(event)
             if settings.webhook is not None:
                 post(settings.webhook, event)
+        found = reader.result()
+        if settings.page is not None and found.models and time.monotonic() - written >= PAGE_SECONDS:
+            try:
+                found = _with_page(found, settings, refresh=int(PAGE_SECONDS))
+            except MachineError as error:
+                log.warn(f"the page is not written: {error.message}")
+            written = time.monotonic()
+        yield found
+        time.sleep(seconds)
+        news = [*reader.read(), *reader.catch_up(time.time())]
+
+
+def _lasting(found: Monitored) -> list[Event]:
+    """The alarms that are not over, as news."""
+    return [
+        Event(one.state, one.model, one.alarm.last, one.alarm.worst[0].sentence, tuple(one.alarm.worst))
+        for one in found.models
+        if one.alarm is not None and not one.is_replaced
+    ]
 
 
 def _check(settings: MonitorSettings) -> None:
-    if settings.days <= 0:
-        raise ConfigError(f"days between false alarms are more than 0, got {settings.days:g}")
+    if not DAYS_BETWEEN[0] <= settings.days <= DAYS_BETWEEN[1]:
+        raise ConfigError(f"days between false alarms are from 0.01 to 36,500, got {settings.days:g}")
     if settings.page is not None:
         require_extra("monitor", "the monitor's page")
     if settings.webhook is not None and not settings.webhook.startswith(("http://", "https://")):

@@ -72,8 +72,8 @@ def alerts(bundle: Bundle, reference: Reference) -> dict[str, Any]:
             _class_share(bundle, name, count, reference.examples),
             "10m",
             "warning",
-            f"The share of {name} in the last {HOURS} hours is not that of the validation examples: `danlu monitor`.",
-            label=name,
+            f"The share of {_plain(name)} in {HOURS} hours is not that of the validation examples: `danlu monitor`.",
+            label=_plain(name),
         )
         for name, count in counts
     ]
@@ -136,6 +136,11 @@ def _alert(name: str, asked: str, lasting: str, severity: str, told: str, **labe
     }
 
 
+def _plain(name: str) -> str:
+    """A name in a text that Prometheus reads as a template."""
+    return name.replace("{{", '{{ "{{" }}')
+
+
 def _share(which: str) -> str:
     return f"sum(rate(danlu_requests_total{{{which}}}[5m])) / sum(rate(danlu_requests_total[5m]))"
 
@@ -163,7 +168,7 @@ def _confidence(bundle: Bundle, reference: Reference) -> str:
 
 def _class_share(bundle: Bundle, name: str, count: int, examples: int) -> str:
     model, label = (json.dumps(text, ensure_ascii=False) for text in (bundle.model, name))
-    now = f"sum(increase(danlu_answers_total{{model={model},label={label}}}[{HOURS}h]))"
+    now = f"(sum(increase(danlu_answers_total{{model={model},label={label}}}[{HOURS}h])) or vector(0))"
     all_ = f"sum(increase(danlu_answers_total{{model={model}}}[{HOURS}h]))"
     both = f"(({now} + {count}) / ({all_} + {examples}))"
     error = f"sqrt({both} * (1 - {both}) * (1 / {all_} + 1 / {examples}))"

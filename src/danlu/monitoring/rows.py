@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 LATEST = 4e9  # seconds since 1970, in 2096
+SLOWEST_MS = 1e9
+LARGEST = 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,13 @@ def row_of(content: Mapping[str, Any]) -> Row | None:
             tuple(map(float, numbers)),
             bool(content.get("shadow", False)),
         )
-    except (KeyError, TypeError, ValueError):
+        f"{found.id}{found.model}{found.label}".encode()  # no half of a sign, which no page can hold
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
-    is_good = 0 < found.time < LATEST and 0 <= found.ms < math.inf and all(map(math.isfinite, found.numbers))
+    is_good = (
+        0 < found.time < LATEST
+        and 0 <= found.ms < SLOWEST_MS
+        and 0 <= found.confidence <= 1
+        and all(abs(number) <= LARGEST for number in found.numbers)  # NaN is not
+    )
     return found if is_good else None

@@ -21,6 +21,8 @@ DECIMALS = 6  # the same in the journal: values that an over-confident model cro
 FEATURE_DECIMALS = 4
 FARTHEST = 1000.0
 MOST_NUMBERS = 1_000_000
+MOST_EXAMPLES = 10**8
+CONSTANT = 1e-5  # of a feature's size: what changes less is rounding
 
 
 @dataclass(frozen=True)
@@ -43,12 +45,12 @@ class FeatureSummary:
     def learnt(cls, features: np.ndarray) -> FeatureSummary:
         """From (N, features) of training examples."""
         found = np.asarray(features, dtype=np.float64)
-        mean, scale = found.mean(0), found.std(0)
-        scale = np.where(scale > 0, scale, 1.0)
+        mean, scale = _rounded(found.mean(0)), _rounded(found.std(0))
+        scale = np.where(scale > CONSTANT * np.abs(mean), scale, 1.0)
         _, spread, directions = np.linalg.svd((found - mean) / scale, full_matrices=False)
         spread = spread / np.sqrt(len(found))
-        kept = int((spread[:DIRECTIONS] > 1e-6 * spread[0]).sum()) if len(spread) and spread[0] > 0 else 0
-        return cls(mean, scale, directions[:kept] / spread[:kept, None])
+        kept = int((spread[:DIRECTIONS] > 1e-4 * spread[0]).sum()) if len(spread) and spread[0] > 0 else 0
+        return cls(mean, scale, _rounded(directions[:kept] / spread[:kept, None]))
 
     def of(self, features: np.ndarray) -> np.ndarray:
         """(N, features) → (N, 1 + directions): the mean squared distance from the mean, in squares of the scale, and
@@ -96,9 +98,9 @@ class Reference:
             "distributions": {name: values.tolist() for name, values in self.distributions.items()},
             "features": summary
             and {
-                "mean": _short(summary.mean),
-                "scale": _short(summary.scale),
-                "directions": [_short(direction) for direction in summary.directions],
+                "mean": summary.mean.tolist(),
+                "scale": summary.scale.tolist(),
+                "directions": summary.directions.tolist(),
             },
         }
 
@@ -116,7 +118,10 @@ class Reference:
             wanted = [CONFIDENCE, ENTROPY, *(summary.names if summary else [])]
             if list(distributions) != wanted:
                 raise ValueError(f"distributions of {list(distributions)} in place of {wanted}")
-            return cls(int(content["examples"]), distributions, _counts(content["counts"]), summary)
+            counts, examples = _counts(content["counts"]), int(content["examples"])
+            if not 1 <= examples <= MOST_EXAMPLES or sum(counts.values()) != examples:
+                raise ValueError(f"{examples} examples")
+            return cls(examples, distributions, counts, summary)
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise ModelError(f"`{place}` does not hold reference statistics: {error}") from error
 
@@ -179,5 +184,6 @@ def _summary_of(content: Any) -> FeatureSummary:
     return FeatureSummary(mean, scale, directions)
 
 
-def _short(values: np.ndarray) -> list[float]:
-    return [float(f"{value:.6g}") for value in values]
+def _rounded(values: np.ndarray) -> np.ndarray:
+    """As they are written, so that what is computed with them is the same after reading."""
+    return np.array([float(f"{value:.6g}") for value in values.ravel()]).reshape(values.shape)

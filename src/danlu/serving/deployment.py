@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -62,6 +62,7 @@ class Deployment:
     def __init__(self, arms: Sequence[Arm], limits: Limits, shadow: Arm | None = None) -> None:
         self.arms, self.limits, self.shadow = list(arms), limits, shadow
         self._reloading = asyncio.Lock()
+        self.before_swap: Callable[[Arm], None] = lambda arm: None
 
     def choose(self, key: str | None) -> Arm:
         """The arm of a key, which is the same as long as the shares are."""
@@ -94,6 +95,7 @@ class Deployment:
         except DanluError as error:
             log.warn(f"{arm.model} goes on: {error.message}")
             return None
+        self.before_swap(fresh)
         log.say(f"{fresh.model} replaces {arm.model}")
         if bundle.classes != arm.bundle.classes:
             log.warn(f"{fresh.model} has other classes than {arm.model}: {', '.join(bundle.classes[:MOST_NAMED])}")

@@ -58,7 +58,9 @@ class Service:
         self.deployment, self.metrics = deployment, metrics
         self.journal = JournalWriter(journal, lines_of) if journal is not None else None
         self._lost = 0
-        self._keep_references()
+        deployment.before_swap = self._keep_reference
+        for arm in (*deployment.arms, *filter(None, [deployment.shadow])):
+            self._keep_reference(arm)
         self.is_draining = False
         self._readers = Readers()
         self._prefix = os.urandom(6).hex()
@@ -80,13 +82,11 @@ class Service:
         """Take bundles that were replaced on disk; whether all could be taken."""
         went_well = await self.deployment.reload()
         self.metrics.reloads.labels("done" if went_well else "refused").inc()
-        self._keep_references()
         return went_well
 
-    def _keep_references(self) -> None:
-        if self.journal is None:
-            return
-        for arm in (*self.deployment.arms, *filter(None, [self.deployment.shadow])):
+    def _keep_reference(self, arm: Arm) -> None:
+        """Before its first answer is in the journal."""
+        if self.journal is not None:
             try:
                 keep_reference(self.journal.folder, arm.model, arm.version, arm.reference.to_json())
             except MachineError as error:

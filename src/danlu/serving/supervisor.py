@@ -91,13 +91,18 @@ class Supervisor:
 
     def _start(self) -> None:
         reading, writing = os.pipe()
-        process = subprocess.Popen(
-            [sys.executable, "-m", "danlu.serving.worker", str(writing)],
-            stdin=subprocess.PIPE,
-            pass_fds=(self._listening.fileno(), writing),
-            start_new_session=True,  # Ctrl-C reaches the supervisor alone, which lets them drain
-        )
-        os.close(writing)
+        try:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "danlu.serving.worker", str(writing)],
+                stdin=subprocess.PIPE,
+                pass_fds=(self._listening.fileno(), writing),
+                start_new_session=True,  # Ctrl-C reaches the supervisor alone, which lets them drain
+            )
+        except OSError:
+            os.close(reading)
+            raise
+        finally:
+            os.close(writing)
         if process.stdin is not None:
             with process.stdin as orders:
                 orders.write(self._orders)
@@ -150,7 +155,14 @@ class Supervisor:
         """Start as many workers as are missing."""
         if self._ends is None and time.monotonic() >= self._fills_at:
             while len(self._workers) < self._count:
-                self._start()
+                try:
+                    self._start()
+                except OSError as error:
+                    if not self._workers:
+                        raise
+                    log.warn(f"no worker could be started: {error.strerror}; the next in {AGAIN:g} s")
+                    self._fills_at = time.monotonic() + AGAIN
+                    break
 
     def _kill_hanging(self) -> None:
         now = time.monotonic()
@@ -170,7 +182,8 @@ class Supervisor:
                 self._ends = 0.0
         elif number == signal.SIGHUP:
             for worker in self._workers:
-                worker.process.send_signal(signal.SIGHUP)
+                if worker.is_ready:  # one that starts reads what is there now, and could not hear it yet
+                    worker.process.send_signal(signal.SIGHUP)
 
     def _stop(self, exit_code: int) -> None:
         self._exit_code = self._exit_code or exit_code
