@@ -238,6 +238,7 @@ def flat(megapixels: int) -> bytes:
     return out.getvalue()
 
 
+@pytest.mark.slow  # it times a hundred clients, for which other tests leave no processor
 def test_images_that_would_be_read_too_late_are_refused(images: Path, tmp_path: Path) -> None:
     """What waits to be decoded is bounded by time as what waits for the model is, and late ones are not decoded."""
     data = flat(7)
