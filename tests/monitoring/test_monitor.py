@@ -381,3 +381,13 @@ def test_webhook_that_answers_rubbish_ends_nothing(monkeypatch: pytest.MonkeyPat
         thread.start()
         assert not webhook.post(f"http://127.0.0.1:{listening.getsockname()[1]}/", Event("drift", "m", START, "x"))
         thread.join(5)
+
+
+def test_two_versions_that_share_the_requests_are_both_watched(tmp_path: Path) -> None:
+    stream = Stream(0)
+    rows = list(stream.rows(2000, shift=3.0))
+    both = [replace(row, model="pets@ffffffffffff") if place % 2 else row for place, row in enumerate(rows)]
+    result = called(write_journal(tmp_path / "journal", both, stream.reference()), "--json", "--no-page")
+    models = json.loads(result.stdout)["models"]
+    assert [one["replaced"] for one in models] == [False, False]
+    assert result.exit_code == 3, "the first drifts, although the other answered last"

@@ -85,3 +85,16 @@ def test_examples_that_both_have_right_tell_nothing() -> None:
     for _ in range(100):
         found.add(first_right=True, second_right=True)
     assert found.highest == 1
+
+
+def test_e_value_of_a_short_course_is_what_a_hand_computes() -> None:
+    """Blocks of one and one. The first is played with shares of a half each and changes nothing; then the shares are
+    3/4 and 1/4, together 1/2."""
+    found = SharesTest()
+    for which, is_right in [(0, True), (1, False), (0, True), (1, False)]:
+        found.add(which, is_right)
+    assert found.e_value == pytest.approx((0.75 / 0.5) * (0.75 / 0.5))
+    found = SharesTest()
+    for which, is_right in [(0, True), (1, False), (0, False), (1, True)]:
+        found.add(which, is_right)
+    assert found.e_value == pytest.approx((0.25 / 0.5) * (0.25 / 0.5))

@@ -135,10 +135,7 @@ class Monitor:
             timeline.add(row)
             book = self._book_of(row.model, row.is_shadow)
             if book is not None:
-                looks, news = book.add(row)
-                events += news
-                for look in looks:
-                    timeline.mark(row.time, look.ratios)
+                events += _kept(timeline, *book.add(row))
         return events
 
     def catch_up(self, time: float | None = None) -> list[Event]:
@@ -147,24 +144,20 @@ class Monitor:
         for key, timeline in self._timelines.items():
             book = self._books.get(key)
             if book is not None:
-                looks, news = book.catch_up(time)
-                events += news
-                for look in looks:
-                    timeline.mark(look.time, look.ratios)
+                events += _kept(timeline, *book.catch_up(time))
         return events
 
     def result(self) -> Monitored:
         """What is known so far."""
-        latest: dict[tuple[str, bool], float] = {}
-        for (model, is_shadow), timeline in self._timelines.items():
-            key = (_name_of(model), is_shadow)
-            latest[key] = max(timeline.last, latest.get(key, 0.0))
         models = [
-            self._watched(model, is_shadow, timeline.last < latest[_name_of(model), is_shadow])
+            self._watched(model, is_shadow, any(_follows(later, model, timeline) for later in self._of(is_shadow)))
             for (model, is_shadow), timeline in self._timelines.items()
         ]
         models.sort(key=lambda one: (one.is_replaced, one.is_shadow, one.model))
         return Monitored(tuple(models), self.journal.torn + self._foreign, None)
+
+    def _of(self, is_shadow: bool) -> list[tuple[str, Timeline]]:
+        return [(model, timeline) for (model, shadow), timeline in self._timelines.items() if shadow == is_shadow]
 
     def _watched(self, model: str, is_shadow: bool, is_replaced: bool) -> Watched:
         timeline, book = self._timelines[model, is_shadow], self._books.get((model, is_shadow))
@@ -336,6 +329,16 @@ def _advice(found: Monitored) -> str:
     return advice({one.model: one.state for one in found.models if not one.is_replaced})
 
 
-def _name_of(model: str) -> str:
-    """Without its version."""
-    return model.rpartition("@")[0]
+def _kept(timeline: Timeline, looks: Sequence[Look], events: list[Event]) -> list[Event]:
+    for look in looks:
+        timeline.mark(look.time, look.ratios)
+    return events
+
+
+def _follows(later: tuple[str, Timeline], model: str, timeline: Timeline) -> bool:
+    """Whether another version of a model took its place: it began when this one ended, but for workers that took it a
+    little sooner than others. Versions that share the requests answer side by side."""
+    name, other = later
+    is_other_version = name != model and name.rpartition("@")[0] == model.rpartition("@")[0]
+    overlap = timeline.last - other.first
+    return is_other_version and other.last > timeline.last and overlap <= (timeline.last - timeline.first) / 2

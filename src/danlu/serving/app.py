@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from importlib.resources import files
 from typing import Any
 
-import orjson
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
@@ -15,7 +13,7 @@ from starlette.exceptions import HTTPException
 from danlu import __version__
 from danlu.serving import documented, tensors
 from danlu.serving.deployment import Arm
-from danlu.serving.front import JSON, Direct, Front, Message, Receive, told
+from danlu.serving.front import JSON, Direct, Front, Message, Receive, to_json, told
 from danlu.serving.question import Question
 from danlu.serving.refusal import Refusal
 from danlu.serving.service import Answered, Service
@@ -25,7 +23,6 @@ HTML = "text/html; charset=utf-8"
 PAGE = {"page.css": "text/css; charset=utf-8", "page.js": SCRIPT, "docs.js": SCRIPT}
 OIP = "Open Inference Protocol v2"
 CODES = {404: "not_found", 405: "wrong_method"}
-LIVE, READY = {"status": "live"}, {"status": "ready"}
 ASKED = (400, 401, 413, 415, 422, 500, 503)
 
 
@@ -41,20 +38,38 @@ def build(service: Service, key: str | None, deadline: float) -> Front:
     )
     for kind_of_error in (Refusal, HTTPException, Exception):
         app.add_exception_handler(kind_of_error, _refused)
-    direct = {**_add_questions(app, service), **_add_health(app, service)}
+    routes = Routes(app)
+    _add_questions(routes, service)
+    _add_health(routes, service)
     _add_open_inference(app, service)
-    _add_pages(app)
-    return Front(app, direct, service, key, deadline)
+    _add_pages(app, service)
+    return Front(app, routes.direct, service, key, deadline)
 
 
-def _add_questions(app: FastAPI, service: Service) -> Mapping[tuple[str, str], Direct]:
+class Routes:
+    """Routes whose answer is JSON, and which `Front` asks before FastAPI: here FastAPI has them for its document alone,
+    and for a request that comes to them all the same, with a method or a path written otherwise."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self._app = app
+        self.direct: dict[tuple[str, str], Direct] = {}
+
+    def add(self, method: str, path: str, answer: Direct, **documentation: Any) -> None:
+        async def route(request: Request) -> Response:
+            return Response(await answer(request.scope, request.receive), media_type=JSON)
+
+        self._app.add_api_route(path, route, methods=[method], name=path, **documentation)
+        self.direct[method, path] = answer
+
+
+def _add_questions(routes: Routes, service: Service) -> None:
     kind = service.deployment.arms[0].bundle.kind
 
     async def predict(scope: Message, receive: Receive) -> bytes:
         question = Question.of(service, scope, receive)
         with question.admitted():
             item = await question.item()
-            return _json((await question.awaited(service.answer(question.arm, item, question.asked))).to_json())
+            return to_json((await question.awaited(service.answer(question.arm, item, question.asked))).to_json())
 
     async def predict_batch(scope: Message, receive: Receive) -> bytes:
         question = Question.of(service, scope, receive)
@@ -63,74 +78,66 @@ def _add_questions(app: FastAPI, service: Service) -> Mapping[tuple[str, str], D
             place.grow(len(items) - 1)
             found = await question.awaited(service.answers(question.arm, items, question.asked))
         answers = [one.to_json() for one in found]
-        return _json({"answers": answers, "model": question.arm.model, "id": question.asked.id})
+        return to_json({"answers": answers, "model": question.arm.model, "id": question.asked.id})
 
-    @app.post(
+    routes.add(
+        "POST",
         "/predict",
+        predict,
         response_model=documented.Answer,
         responses=documented.refused(*ASKED),
         openapi_extra={"requestBody": documented.predict_body(kind)},
         summary="The answer to one image or text",
     )
-    async def predict_route(request: Request) -> Response:
-        return Response(await predict(request.scope, request.receive), media_type=JSON)
-
-    @app.post(
+    routes.add(
+        "POST",
         "/predict/batch",
+        predict_batch,
         response_model=documented.Answers,
         responses=documented.refused(*ASKED),
         openapi_extra={"requestBody": documented.batch_body(kind)},
         summary="Answers to several images or texts, each with its own error where it has one",
     )
-    async def predict_batch_route(request: Request) -> Response:
-        return Response(await predict_batch(request.scope, request.receive), media_type=JSON)
-
-    return {("POST", "/predict"): predict, ("POST", "/predict/batch"): predict_batch}
 
 
-def _add_health(app: FastAPI, service: Service) -> Mapping[tuple[str, str], Direct]:
-    @app.get(
-        "/model/info",
-        response_model=documented.Info,
-        responses=documented.refused(401),
-        summary="What is served: classes, size of images, threshold",
-    )
-    async def info() -> Response:
-        return _answered(service.info())
+def _add_health(routes: Routes, service: Service) -> None:
+    async def live(scope: Message, receive: Receive) -> bytes:
+        return to_json({"status": "live"})
 
-    @app.get(
-        "/health",
-        response_model=documented.Health,
-        responses=documented.refused(401),
-        summary="ready, draining or stuck, and the model",
-    )
-    async def health() -> Response:
-        return _answered({"status": service.status, "model": service.deployment.arms[0].model})
+    async def ready(scope: Message, receive: Receive) -> bytes:
+        return to_json(_if_ready(service, {"status": "ready"}))
 
-    @app.get("/livez", response_model=documented.Status, summary="Whether the process answers")
-    async def live() -> Response:
-        return _answered(LIVE)
+    async def health(scope: Message, receive: Receive) -> bytes:
+        return to_json({"status": service.status, "model": service.deployment.arms[0].model})
 
-    @app.get(
+    async def info(scope: Message, receive: Receive) -> bytes:
+        return to_json(service.info())
+
+    routes.add("GET", "/livez", live, response_model=documented.Status, summary="Whether the process answers")
+    routes.add(
+        "GET",
         "/readyz",
+        ready,
         response_model=documented.Status,
         responses=documented.refused(503),
         summary="Whether requests should come here",
     )
-    async def ready() -> Response:
-        return _answered(_if_ready(service, READY))
-
-    async def live_directly(scope: Message, receive: Receive) -> bytes:
-        return _json(LIVE)
-
-    async def ready_directly(scope: Message, receive: Receive) -> bytes:
-        return _json(_if_ready(service, READY))
-
-    @app.get("/metrics", response_class=Response, responses=documented.refused(401), summary="Counters for Prometheus")
-    async def metrics() -> Response:
-        return Response(service.metrics.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
-
-    return {("GET", "/livez"): live_directly, ("GET", "/readyz"): ready_directly}
+    routes.add(
+        "GET",
+        "/health",
+        health,
+        response_model=documented.Health,
+        responses=documented.refused(401),
+        summary="ready, draining or stuck, and the model",
+    )
+    routes.add(
+        "GET",
+        "/model/info",
+        info,
+        response_model=documented.Info,
+        responses=documented.refused(401),
+        summary="What is served: classes, size of images, threshold",
+    )
 
 
 def _add_open_inference(app: FastAPI, service: Service) -> None:
@@ -182,7 +189,11 @@ def _add_open_inference(app: FastAPI, service: Service) -> None:
         return _answered(tensors.response(arm.name, arm.version, id or question.asked.id, rows, labels))
 
 
-def _add_pages(app: FastAPI) -> None:
+def _add_pages(app: FastAPI, service: Service) -> None:
+    @app.get("/metrics", response_class=Response, responses=documented.refused(401), summary="Counters for Prometheus")
+    async def metrics() -> Response:
+        return Response(service.metrics.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
     folder = files("danlu.serving") / "page"
     contents = {name: (folder / name).read_bytes() for name in ("index.html", "docs.html", *PAGE)}
 
@@ -236,8 +247,4 @@ def _or_raise(found: Answered | Refusal) -> Answered:
 
 
 def _answered(content: Any) -> Response:
-    return Response(_json(content), media_type=JSON)
-
-
-def _json(content: Any) -> bytes:
-    return orjson.dumps(content)
+    return Response(to_json(content), media_type=JSON)

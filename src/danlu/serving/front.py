@@ -6,11 +6,12 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
-import json
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
+
+import orjson
 
 from danlu.base import log
 from danlu.serving.asked import Asked
@@ -127,7 +128,12 @@ def told(refusal: Refusal, asked: Asked) -> tuple[bytes, list[tuple[bytes, bytes
         headers.append((b"www-authenticate", b'Basic realm="danlu", charset="UTF-8"'))
     if refusal.status == 413:
         headers.append((b"connection", b"close"))
-    return json.dumps(content, ensure_ascii=False).encode(), headers
+    return to_json(content), headers
+
+
+def to_json(content: Any) -> bytes:
+    """The one way in which this service writes JSON."""
+    return orjson.dumps(content)
 
 
 async def refuse(send: Send, refusal: Refusal, asked: Asked) -> None:
