@@ -106,10 +106,9 @@ def lines_of(rows: Sequence[Row]) -> list[bytes]:
 
 
 def write_lines(folder: Path, rows: list[Row]) -> None:
-    writer: JournalWriter[Row] = JournalWriter(folder, lines_of)
+    writer = JournalWriter(folder)
     for start in range(0, len(rows), AT_ONCE):
-        for one in rows[start : start + AT_ONCE]:
-            writer.add(one)
+        writer.add(lines_of(rows[start : start + AT_ONCE]))
         while len(writer._added) > 20 * AT_ONCE:
             time.sleep(0.001)
     writer.close()

@@ -64,9 +64,9 @@ def content_of(row: Row) -> dict[str, Any]:
 
 
 def write_journal(folder: Path, rows: Iterable[Row], reference: Reference | None = None) -> Path:
-    writer: JournalWriter[dict[str, Any]] = JournalWriter(folder, json_lines)
+    writer = JournalWriter(folder)
     for row in rows:
-        writer.add(content_of(row))
+        writer.add(json_lines([content_of(row)]))
         if len(writer._added) > 40_000:
             while writer._added:
                 writer._flush()

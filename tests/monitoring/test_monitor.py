@@ -228,9 +228,9 @@ def test_watching_follows_the_journal_and_tells_what_is_new(
     assert next(looks).models[0].state == "drift"
     assert [event.kind for event in events] == ["drift"] == [one["event"] for one in receiver[1]], "it lasts"
     assert '<meta http-equiv="refresh" content="30">' in page.read_text(encoding="utf-8")
-    writer: JournalWriter[dict[str, Any]] = JournalWriter(folder, json_lines)
+    writer = JournalWriter(folder)
     for row in stream.rows(6000, first=1000, shift=9.0):
-        writer.add(content_of(row))
+        writer.add(json_lines([content_of(row)]))
     writer.close()
     assert next(looks).models[0].state == "retrain"
     assert next(looks).models[0].state == "retrain"

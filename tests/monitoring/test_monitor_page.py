@@ -6,7 +6,6 @@ import io
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -43,9 +42,9 @@ def slower(journal: Path, folder: Path) -> Path:
     """The same journal as if an answer had been given each minute: a watch looks every ten seconds at most."""
     before = Journal(journal)
     rows = list(before.rows())
-    writer: JournalWriter[dict[str, Any]] = JournalWriter(folder, json_lines)
+    writer = JournalWriter(folder)
     for place, row in enumerate(rows):
-        writer.add({**row, "time": rows[-1]["time"] - SECONDS_EACH * (len(rows) - place)})
+        writer.add(json_lines([{**row, "time": rows[-1]["time"] - SECONDS_EACH * (len(rows) - place)}]))
     writer.close()
     for model, reference in before.references().items():
         keep_reference(folder, model, model.partition("@")[2], reference)
@@ -93,10 +92,10 @@ def test_page_is_readable_and_quiet(journal: Path, tmp_path: Path) -> None:
 def test_hostile_names_stay_text(tmp_path: Path) -> None:
     pytest.importorskip("playwright.sync_api")
     hostile = "<img src=x onerror=alert(1)>\u202e$x$"
-    writer: JournalWriter[dict[str, Any]] = JournalWriter(tmp_path / "journal", json_lines)
+    writer = JournalWriter(tmp_path / "journal")
     for number in range(300):
         row = {"time": 1.7e9 + number, "id": "i", "model": f"{hostile}@1", "class": hostile, "unknown": False}
-        writer.add(json.loads(json.dumps({**row, "confidence": 0.9, "entropy": 0.1, "ms": 1.0})))
+        writer.add(json_lines([json.loads(json.dumps({**row, "confidence": 0.9, "entropy": 0.1, "ms": 1.0}))]))
     writer.close()
     monitor(tmp_path / "journal", MonitorSettings(page=tmp_path / "m.html"))
     with chromium() as browser:

@@ -14,11 +14,11 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from danlu.base import log
 from danlu.base.errors import ModelError
@@ -29,33 +29,23 @@ FILE_BYTES = 16 * 2**20
 MOST_BYTES = 512 * 2**20
 MOST_QUEUED = 50_000
 SECONDS = 0.05
-AT_ONCE = 64  # lines: making them holds Python's lock, and with it every request
-PAUSE = 0.001
+AT_ONCE = 1000  # lines to a call of the system
 LONGEST_LINE = 1 << 20
 REFERENCES = "references"
-T = TypeVar("T")
 _NAME = re.compile(r"answers-(\d{13})-(\d+)-(\d{6})\.jsonl")  # milliseconds since 1970, process, number
 
 
-class JournalWriter(Generic[T]):
-    """Writes lines from a thread. `lines_of` makes them there of what is added, up to 64 at a time. `lost` counts
-    what could not be written; `problem` is the last reason.
+class JournalWriter:
+    """Writes lines from a thread, which only copies bytes: making lines there would take Python's lock from requests.
+    `lost` counts what could not be written; `problem` is the last reason.
 
     `most_bytes` bounds all files of the folder together: the oldest go first.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        lines_of: Callable[[Sequence[T]], Iterable[bytes]],
-        *,
-        most_bytes: int = MOST_BYTES,
-        file_bytes: int = FILE_BYTES,
-    ) -> None:
+    def __init__(self, folder: Path, *, most_bytes: int = MOST_BYTES, file_bytes: int = FILE_BYTES) -> None:
         self.folder, self.lost, self.problem = folder, 0, ""
-        self._lines_of = lines_of
         self._most_bytes, self._file_bytes = most_bytes, min(file_bytes, most_bytes // 2)
-        self._added: deque[T] = deque()
+        self._added: deque[bytes] = deque()
         self._started, self._number = time.time_ns() // 1_000_000, 0
         self._file: int | None = None
         self._written = 0
@@ -64,37 +54,35 @@ class JournalWriter(Generic[T]):
         self._thread = threading.Thread(target=self._work, name="danlu-journal", daemon=True)
         self._thread.start()
 
-    def add(self, item: T) -> None:
-        """Queue what makes a line; at most 50,000 wait."""
-        if len(self._added) < MOST_QUEUED:
-            self._added.append(item)
-        else:
-            self.lost += 1
+    def add(self, lines: Sequence[bytes]) -> None:
+        """Queue lines, each with its end; at most 50,000 wait."""
+        taken = lines[: max(0, MOST_QUEUED - len(self._added))]
+        self._added.extend(taken)
+        self.lost += len(lines) - len(taken)
 
     def close(self) -> None:
         """Write what is queued and stop."""
         self._is_closing.set()
         self._thread.join()
 
+    def lose(self, count: int, problem: str) -> None:
+        """Count lines that will not be written, and warn where that is for another reason than before."""
+        is_new = problem != self.problem
+        self.lost += count
+        self.problem = problem
+        if is_new:
+            with suppress(OSError):  # the disk that is full may also be the log's
+                log.warn(f"answers are missing in the journal: {problem}")
+
     def _work(self) -> None:
         while not self._is_closing.wait(SECONDS):
-            while self._added and not self._is_closing.wait(PAUSE):
-                self._flush()
-        while self._added:
             self._flush()
+        self._flush()
         self._end_file()
 
     def _flush(self) -> None:
-        """Write what was added first, at most 64 lines of it."""
-        if self._added:
-            taken = [self._added.popleft() for _ in range(min(AT_ONCE, len(self._added)))]
-            try:
-                lines = list(self._lines_of(taken))
-            except Exception as error:  # a mistake of ours must not end the thread, nor the service
-                log.failure("journal", error)
-                self._lose(len(taken), str(error))
-            else:
-                self._write_lines(lines)
+        while self._added:
+            self._write_lines([self._added.popleft() for _ in range(min(AT_ONCE, len(self._added)))])
 
     def _write_lines(self, lines: Sequence[bytes]) -> None:
         """Into as many files as they need."""
@@ -107,17 +95,9 @@ class JournalWriter(Generic[T]):
             try:
                 self._write(b"".join(lines[start:end]))
             except OSError as error:
-                self._lose(end - start, error.strerror or str(error))
+                self.lose(end - start, error.strerror or str(error))
                 self._end_file()
             start = end
-
-    def _lose(self, count: int, problem: str) -> None:
-        is_new = problem != self.problem
-        self.lost += count
-        self.problem = problem
-        if is_new:
-            with suppress(OSError):  # the disk that is full may also be the log's
-                log.warn(f"answers are missing in the journal: {problem}")
 
     def _write(self, data: bytes) -> None:
         if self._file is not None and os.fstat(self._file).st_nlink == 0:  # another writer made room

@@ -11,7 +11,6 @@ import stat
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -219,10 +218,10 @@ def _grey_pixels(rows: Sequence[Any]) -> np.ndarray | None:
     if not rows or type(rows[0]) is not list or not rows[0] or type(rows[0][0]) is not int:
         return None
     width = len(rows[0])
-    if not all(type(row) is list and len(row) == width for row in rows):
+    if set(map(type, rows)) != {list} or set(map(len, rows)) != {width}:
         return None
     try:
-        return np.frombuffer(bytearray(chain.from_iterable(rows)), np.uint8).reshape(len(rows), width)
+        return np.frombuffer(bytearray().join(map(bytes, rows)), np.uint8).reshape(len(rows), width)
     except (TypeError, ValueError):
         return None
 
@@ -348,7 +347,8 @@ def _in_mode(image: Image.Image, channels: int) -> Image.Image:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
         image = Image.alpha_composite(white, image)
-    return image.convert("L" if channels == 1 else "RGB")
+    mode = "L" if channels == 1 else "RGB"
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _resized(image: Image.Image, recipe: ImageRecipe) -> Image.Image:

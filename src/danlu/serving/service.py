@@ -15,12 +15,12 @@ import numpy as np
 from danlu import __version__
 from danlu.base import log
 from danlu.base.errors import MachineError, UnreadableItem
-from danlu.base.journal import JournalWriter, keep_reference
+from danlu.base.journal import keep_reference
 from danlu.inputs.images import ImageRecipe, ManyPixels
 from danlu.prediction.predictor import Prediction
 from danlu.serving.asked import Asked
 from danlu.serving.deployment import Arm, Deployment
-from danlu.serving.journal import Told, lines_of
+from danlu.serving.journal import AnswerJournal, Told
 from danlu.serving.metrics import Metrics
 from danlu.serving.readers import Readers
 from danlu.serving.refusal import Refusal
@@ -56,7 +56,7 @@ class Service:
 
     def __init__(self, deployment: Deployment, metrics: Metrics, journal: Path | None) -> None:
         self.deployment, self.metrics = deployment, metrics
-        self.journal = JournalWriter(journal, lines_of) if journal is not None else None
+        self.journal = AnswerJournal(journal) if journal is not None else None
         self._lost = 0
         deployment.before_swap = self._keep_reference
         for arm in (*deployment.arms, *filter(None, [deployment.shadow])):
@@ -92,18 +92,20 @@ class Service:
             except MachineError as error:
                 log.warn(f"a monitor of this journal will need the bundle: {error.message}")
 
-    def count_lost(self) -> None:
-        """Tell the counters how many answers the journal could not keep."""
+    def tell_counters(self) -> None:
+        """Bring the counters that others read up to now, and how many answers the journal could not keep."""
         if self.journal is not None:
             lost = self.journal.lost
             self.metrics.lost.inc(lost - self._lost)
             self._lost = lost
+        self.metrics.flush()
 
     def close(self) -> None:
         """Write the rest of the journal."""
         self._readers.close()
         if self.journal is not None:
             self.journal.close()
+        self.tell_counters()
 
     def info(self) -> dict[str, Any]:
         """What answers here."""

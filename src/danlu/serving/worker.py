@@ -97,6 +97,7 @@ def _server(service: Service, orders: dict[str, Any]) -> uvicorn.Server:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # nobody asks for a client's address
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
     )
     config.load()
@@ -114,9 +115,9 @@ async def _live(
         elif service.status != "stuck":
             with contextlib.suppress(BrokenPipeError):
                 os.write(pipe, b".")
+        service.tell_counters()
         if number % BEATS_A_SECOND == 0:
             await server.on_tick(0)
-            service.count_lost()
             look()
         await asyncio.sleep(1 / BEATS_A_SECOND)
 
