@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from danlu.base.machine import available_cores
+from danlu.base.machine import available_cores, memory_bytes, most_memory_bytes
 
 FAULTS = """
 import resource, sys
@@ -62,3 +62,16 @@ def test_cores_are_no_more_than_a_container_may_use(
     monkeypatch.setattr("danlu.base.machine.OWN_GROUP", tmp_path / "own")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     assert available_cores() == told
+
+
+def test_memory_is_no_more_than_a_container_may_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own").write_text("0::/a/b\n", encoding="ascii")
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    monkeypatch.setattr("danlu.base.machine.GROUPS", tmp_path)
+    monkeypatch.setattr("danlu.base.machine.OWN_GROUP", tmp_path / "own")
+    whole = most_memory_bytes()
+    assert whole == memory_bytes()[0] > 0
+    (tmp_path / "a" / "b" / "memory.max").write_text("max\n", encoding="ascii")
+    assert most_memory_bytes() == whole
+    (tmp_path / "a" / "memory.max").write_text("104857600\n", encoding="ascii")
+    assert most_memory_bytes() == 100 * 2**20

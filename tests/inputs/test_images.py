@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -175,6 +177,77 @@ def test_transparent_palette_colour_is_laid_on_white() -> None:
     image = Image.new("P", (8, 8), 0)
     image.putpalette([9, 9, 9, 250, 0, 0])
     assert (decode_image(encoded(image, "PNG", transparency=0), RGB) == 255).all()
+
+
+def kinds_of_images() -> dict[str, bytes]:
+    """Every way in which a file stores pixels otherwise than a model reads them, 30 × 20, some lying on their side."""
+    rng, exif = np.random.default_rng(0), Image.Exif()
+    exif[0x0112] = 6
+    rgba = Image.fromarray(rng.integers(0, 256, (20, 30, 4), dtype=np.uint8))
+    wide = Image.fromarray(rng.integers(0, 65536, (20, 30), dtype=np.uint16))
+    palette = rgba.convert("RGB").quantize(16)
+    return {
+        "RGBA": encoded(rgba, "PNG", exif=exif),
+        "RGBA WebP": encoded(rgba, "WEBP", lossless=True, exif=exif),
+        "LA": encoded(rgba.convert("LA"), "PNG"),
+        "1": encoded(rgba.convert("1"), "PNG"),
+        "P": encoded(palette, "PNG"),
+        "P with a transparent colour": encoded(palette, "PNG", transparency=3),
+        "P with transparencies": encoded(palette, "PNG", transparency=bytes(range(0, 256, 16))),
+        "RGB with a transparent colour": encoded(rgba.convert("RGB"), "PNG", transparency=tuple(PIXELS[0, 0].tolist())),
+        "L with a transparent colour": encoded(rgba.convert("L"), "PNG", transparency=7),
+        "I;16": encoded(wide, "PNG"),
+        "CMYK": encoded(rgba.convert("RGB").convert("CMYK"), "JPEG", exif=exif),
+        "GIF": encoded(palette, "GIF", transparency=3),
+    }
+
+
+@pytest.mark.parametrize("recipe", [ImageRecipe(10, 8, 3), ImageRecipe(10, 8, 1)], ids=["rgb", "gray"])
+@pytest.mark.parametrize("name", kinds_of_images())
+def test_large_image_is_changed_band_by_band_to_the_same_pixels(
+    name: str, recipe: ImageRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = kinds_of_images()[name]
+    whole = decode_image(data, recipe)
+    assert whole.std() > 5, "not all the same"
+    for band in (1, 100, 599):
+        monkeypatch.setattr("danlu.inputs.images.BAND", band)
+        assert np.array_equal(decode_image(data, recipe), whole)
+
+
+PEAK = """
+import sys
+from danlu.inputs.images import ImageRecipe, ManyPixels, decode_image
+data, recipe = sys.stdin.buffer.read(), ImageRecipe(28, 28, int(sys.argv[1]))
+def told(name):
+    (line,) = [line for line in open("/proc/self/status") if line.startswith(name)]
+    return int(line.split()[1]) * 1024
+try:
+    decode_image(data, recipe, at_most=0)
+except ManyPixels as image:
+    room = image.room_bytes
+before = told("VmRSS")
+open("/proc/self/clear_refs", "w").write("5")
+decode_image(data, recipe)
+print(room, told("VmHWM") - before)
+"""
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("name", ["RGBA PNG", "RGBA WebP", "RGB WebP", "LA PNG", "I;16 PNG", "P GIF", "RGB JPEG"])
+def test_decoding_takes_no_more_memory_than_is_told_before(name: str, channels: int) -> None:
+    mode, form = name.split()
+    side, exif = 3000, Image.Exif()
+    exif[0x0112] = 6
+    options: dict[str, object] = {"progressive": True} if form == "JPEG" else {"lossless": True, "method": 0}
+    image = Image.fromarray(np.zeros((side, side), np.uint16)) if mode == "I;16" else Image.new(mode, (side, side), 99)
+    data = encoded(image, form, **options, **({} if form == "GIF" else {"exif": exif}))
+    told = subprocess.run(
+        [sys.executable, "-c", PEAK, str(channels)], input=data, capture_output=True, check=True, timeout=60
+    ).stdout
+    room, taken = map(int, told.split())
+    print(f"{name} for {channels}: told {room / side**2:.1f} bytes a pixel, taken {taken / side**2:.1f}")
+    assert taken < room + (16 << 20)  # the copies of a band
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])

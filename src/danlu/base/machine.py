@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 import os
 import platform
+import re
 import shutil
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # names and numbers of malloc.h
 PACKAGES = ("torch", "numpy", "pillow", "tokenizers", "pydantic", "safetensors", "scikit-learn", "onnxruntime")
+_CPU_MAX = re.compile(r"(\d+) (\d+)")  # `max` in place of the first is no limit
 GROUPS, OWN_GROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
@@ -32,21 +35,21 @@ def available_cores() -> int:
 
 
 def _quota() -> float | None:
-    """Processor seconds a second that the control group, or one above it, may use (Linux, version 2 of the groups)."""
-    try:
+    """Processor seconds a second that the control group, or one above it, may use."""
+    told = map(_CPU_MAX.fullmatch, _told_by_groups("cpu.max"))
+    return min((int(found[1]) / int(found[2]) for found in told if found), default=None)
+
+
+def _told_by_groups(name: str) -> list[str]:
+    """A file of the control group of this process and of those above it (Linux, version 2 of the groups)."""
+    found: list[str] = []
+    with suppress(OSError):
         rows = OWN_GROUP.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return None
-    found: list[float] = []
-    for own in [GROUPS / row.removeprefix("0::").strip("/") for row in rows if row.startswith("0::")]:
-        for group in [own, *own.parents]:
-            try:
-                most, period = (group / "cpu.max").read_text(encoding="utf-8").split()
-            except (OSError, ValueError):
-                continue
-            if most != "max":
-                found.append(int(most) / int(period))
-    return min(found, default=None)
+        for own in [GROUPS / row.removeprefix("0::").strip("/") for row in rows if row.startswith("0::")]:
+            for group in [own, *own.parents]:
+                with suppress(OSError):
+                    found.append((group / name).read_text(encoding="utf-8").strip())
+    return found
 
 
 def is_oversubscribed() -> bool:
@@ -94,6 +97,12 @@ def memory_bytes() -> tuple[int, int]:
         return tuple(int(rows[name].split()[0]) * 1024 for name in ("MemTotal", "MemAvailable"))  # type: ignore[return-value]
     except (OSError, KeyError, ValueError):
         return (0, 0)
+
+
+def most_memory_bytes() -> int:
+    """What this process may use at most: of a container its limit, otherwise all; 0 where the system does not tell."""
+    limits = [int(text) for text in _told_by_groups("memory.max") if text.isdigit()]
+    return min([*limits, memory_bytes()[0]])
 
 
 def package_versions() -> dict[str, str | None]:

@@ -22,6 +22,13 @@ from danlu.base.errors import ModelError, UnreadableItem
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
 THUMBNAIL_SIDE = 96
+BAND = 1 << 20  # pixels whose mode is changed at a time: copies of a whole image took 12 bytes a pixel more
+STORED_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2}  # that Pillow keeps of a pixel; 4 of any other mode
+WEBP_BYTES, WEBP_KEPT_BYTES = (
+    16,
+    8,
+)  # a pixel: two canvases, which the decoder keeps, and twice the image
+JPEG_BYTES = 6  # a pixel of the file, which a progressive one keeps until it is decoded
 SMALL_SIDE = 48  # up to here PNG is as small as JPEG, and exact
 PIXEL_LIMIT = 50_000_000
 SECONDS_WORTH_A_THREAD = 0.00025  # to read one; shorter work mostly holds Python's lock
@@ -124,11 +131,12 @@ def read_header(data: bytes) -> ImageHeader:
 
 
 class ManyPixels(Exception):
-    """An image that was opened, and not decoded because it has more `pixels` than were allowed."""
+    """An image that was opened, and not decoded because it has more `pixels` than were allowed. `room_bytes`: of memory
+    that decoding it takes at most."""
 
-    def __init__(self, pixels: int) -> None:
+    def __init__(self, pixels: int, room_bytes: int) -> None:
         super().__init__(f"{pixels:,} pixels")
-        self.pixels = pixels
+        self.pixels, self.room_bytes = pixels, room_bytes
 
 
 def decode_image(data: bytes, recipe: ImageRecipe, *, at_most: int | None = None) -> np.ndarray:
@@ -140,7 +148,7 @@ def decode_image(data: bytes, recipe: ImageRecipe, *, at_most: int | None = None
     """
     with _open(data) as image:
         if at_most is not None and image.width * image.height > at_most:
-            raise ManyPixels(image.width * image.height)
+            raise ManyPixels(image.width * image.height, _room_bytes(image, recipe))
         try:
             if image.format == "JPEG":
                 image.draft("L" if recipe.channels == 1 else "RGB", _draft_size(image, recipe))
@@ -159,8 +167,9 @@ def fit_image(image: Image.Image, recipe: ImageRecipe) -> np.ndarray:
     """
     image.load()
     turn = TURNS.get(_orientation(image))
-    upright = image if turn is None else image.transpose(turn)
-    return _to_array(_resized(_in_mode(upright, recipe.channels), recipe))
+    plain = _in_mode(image, recipe.channels)
+    upright = plain if turn is None else plain.transpose(turn)
+    return _to_array(_resized(upright, recipe))
 
 
 def fit_pixels(pixels: np.ndarray, recipe: ImageRecipe) -> np.ndarray:
@@ -340,6 +349,20 @@ def _draft_size(image: Image.Image, recipe: ImageRecipe) -> tuple[int, int]:
 
 
 def _in_mode(image: Image.Image, channels: int) -> Image.Image:
+    """On white, and grey or red, green and blue. A large image is changed band by band, to the same pixels."""
+    mode = "L" if channels == 1 else "RGB"
+    if image.mode == mode and "transparency" not in image.info:
+        return image
+    if image.width * image.height <= BAND:
+        return _changed(image, mode)
+    found, rows = Image.new(mode, image.size), max(1, BAND // image.width)
+    for top in range(0, image.height, rows):
+        box = (0, top, image.width, min(top + rows, image.height))
+        found.paste(_changed(image.crop(box), mode), box)
+    return found
+
+
+def _changed(image: Image.Image, mode: str) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":
         values = np.asarray(image)
         image = Image.fromarray((np.clip(values, 0, 65535) / 257).round().astype(np.uint8))
@@ -347,8 +370,20 @@ def _in_mode(image: Image.Image, channels: int) -> Image.Image:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
         image = Image.alpha_composite(white, image)
-    mode = "L" if channels == 1 else "RGB"
-    return image if image.mode == mode else image.convert(mode)
+    return image.convert(mode)
+
+
+def _room_bytes(image: Image.Image, recipe: ImageRecipe) -> int:
+    """Of memory, that decoding an opened file takes at most: its pixels as they are stored, in the mode of the recipe
+    and upright, and what the decoder has beside them."""
+    pixels, wanted = image.width * image.height, 1 if recipe.channels == 1 else 4
+    each = STORED_BYTES.get(image.mode, 4) + 2 * wanted
+    if image.format == "WEBP":
+        return max(WEBP_BYTES, WEBP_KEPT_BYTES + each) * pixels
+    if image.format == "JPEG":
+        image.draft("L" if recipe.channels == 1 else "RGB", _draft_size(image, recipe))
+        return JPEG_BYTES * pixels + each * image.width * image.height
+    return each * pixels
 
 
 def _resized(image: Image.Image, recipe: ImageRecipe) -> Image.Image:

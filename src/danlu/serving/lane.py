@@ -36,12 +36,14 @@ Answer = Row | Refusal
 @dataclass(frozen=True)
 class Limits:
     """`threads`: that compute. `deadline`: seconds from the first byte of a request to its answer. `most_waiting` and
-    `most_bytes`: of what was let in and has no answer yet."""
+    `most_bytes`: of what was let in and has no answer yet. `most_decoded_bytes`: of memory that decoding images takes
+    beside these, all that are decoded at one time."""
 
     threads: int = 1
     deadline: float = 5.0
     most_waiting: int = 512
     most_bytes: int = 256 * 2**20
+    most_decoded_bytes: int = 2**30
 
 
 @dataclass

@@ -15,17 +15,20 @@ from danlu.base import log
 from danlu.base.bundle import ENGINES, Bundle, is_bundle, open_bundle
 from danlu.base.errors import ConfigError, MachineError, ModelError
 from danlu.base.extras import require_extra
-from danlu.base.machine import available_cores
+from danlu.base.machine import available_cores, most_memory_bytes
 from danlu.base.runs import find_run
 
 SLOW_MS = 5.0  # one example alone, from which one worker with all threads answers sooner than several
 KEY_LENGTH = (8, 256)
+DECODED_BYTES = 2**30  # enough for 50 million pixels in any format
+DECODED_SHARE = 0.25  # of the memory there is, for the images that all workers decode
 
 
 @dataclass(frozen=True)
 class ServeSettings:
     """How to serve. `workers`: None for as many as suit the model. `split`: shares of the bundles, which add up to 1.
-    `deadline`, `drain_delay`, `drain_seconds`: seconds; `journal`: None for none."""
+    `deadline`, `drain_delay`, `drain_seconds`: seconds; `journal`: None for none. `most_decoded_bytes`: of memory that
+    a worker takes to decode images, all of one moment; None for 1 GiB, or for its part of a quarter of the memory."""
 
     host: str = "127.0.0.1"
     port: int = 8000
@@ -39,6 +42,7 @@ class ServeSettings:
     drain_delay: float = 0.5
     drain_seconds: float = 30.0
     most_connections: int = 1000
+    most_decoded_bytes: int | None = None
 
 
 def serve(places: Sequence[str | Path], settings: ServeSettings = ServeSettings()) -> int:
@@ -71,6 +75,7 @@ def serve(places: Sequence[str | Path], settings: ServeSettings = ServeSettings(
         "journal": str(Path(settings.journal).resolve()) if settings.journal is not None else None,
         "key": key,
         "deadline": settings.deadline,
+        "most_decoded_bytes": settings.most_decoded_bytes or _most_decoded_bytes(workers),
         "drain_delay": settings.drain_delay,
         "drain_seconds": settings.drain_seconds,
         "most_connections": max(1, settings.most_connections // workers),
@@ -143,6 +148,12 @@ def _suitable_workers(bundle: Bundle) -> int:
     return 1 if alone and min(alone) > SLOW_MS else available_cores()
 
 
+def _most_decoded_bytes(workers: int) -> int:
+    """For decoding images, a worker."""
+    memory = most_memory_bytes()
+    return min(DECODED_BYTES, int(DECODED_SHARE * memory / workers)) if memory else DECODED_BYTES
+
+
 def _listening(settings: ServeSettings) -> socket.socket:
     try:
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
@@ -180,6 +191,9 @@ def _greet(address: str, bundles: Sequence[Bundle], workers: int, settings: Serv
         log.say(f"  curl{key} --data-binary @a.jpg -H 'Content-Type: image/jpeg' {address}/predict")
     else:
         log.say(f'  curl{key} --json \'{{"text": "很快，好吃"}}\' {address}/predict')
+    room = settings.most_decoded_bytes or _most_decoded_bytes(workers)
+    if bundle.kind == "images" and room < DECODED_BYTES:
+        log.say(f"  an image may take {room / 2**20:,.0f} MiB of memory to be decoded")
     asks = "; a browser asks for a name, which may be any, and for the key as password" if key else ""
     log.say(f"  {address}/ to try it, {address}/docs for all routes{asks}")
     if settings.journal is not None:

@@ -62,7 +62,7 @@ class Service:
         for arm in (*deployment.arms, *filter(None, [deployment.shadow])):
             self._keep_reference(arm)
         self.is_draining = False
-        self._readers = Readers()
+        self._readers = Readers(deployment.limits.most_decoded_bytes)
         self._prefix = os.urandom(6).hex()
         self._numbers = itertools.count()
         self._loop = asyncio.get_running_loop()
@@ -173,7 +173,7 @@ class Service:
             try:
                 return arm.predictor.read(item, at_most=PIXELS_AT_ONCE if len(item) < WORTH_A_THREAD else 0)
             except ManyPixels as image:
-                return await self._readers.read(arm.predictor, item, image.pixels, asked)
+                return await self._readers.read(arm.predictor, item, image, asked)
         return arm.predictor.read(item)
 
 

@@ -81,7 +81,7 @@ async def serve(orders: dict[str, Any], pipe: int) -> None:
 
 
 async def _service(orders: dict[str, Any]) -> Service:
-    limits = Limits(threads=orders["threads"], deadline=orders["deadline"])
+    limits = Limits(orders["threads"], orders["deadline"], most_decoded_bytes=orders["most_decoded_bytes"])
     arms = [await load_arm(Path(place), share, limits) for place, share in orders["bundles"]]
     shadow = await load_arm(Path(orders["shadow"]), 0.0, limits) if orders["shadow"] else None
     journal = Path(orders["journal"]) if orders["journal"] else None
