@@ -65,5 +65,5 @@ def chromium() -> Iterator[Any]:
         browser.close()
 
 
-def opened(browser: Any, width: int = 1200) -> Opened:
-    return Opened(browser.new_page(viewport={"width": width, "height": 900}))
+def opened(browser: Any, width: int = 1200, **options: Any) -> Opened:
+    return Opened(browser.new_page(viewport={"width": width, "height": 900}, **options))

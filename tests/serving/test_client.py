@@ -35,6 +35,34 @@ def test_client_asks_by_path_bytes_pixels_and_text(
         assert client.predict("很好吃，满意")["class"] in ("0", "1")
 
 
+def test_client_asks_for_many_inputs_in_as_many_requests_as_they_need(
+    server: Server, text_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.png").write_bytes(picture())
+    pixels = np.zeros((16, 16, 3), np.uint8).tolist()
+    with danlu.Client(f"http://{server.host}:{server.port}") as client:
+        asked = []
+        real = client._ask
+        monkeypatch.setattr(client, "_ask", lambda *told: asked.append(told[1]) or real(*told))
+        answers = client.predict_batch([tmp_path / "a.png", picture(), b"no image", str(tmp_path / "a.png")])
+        assert [one.get("class") for one in answers] == ["红", "红", None, "红"]
+        assert answers[2]["error"]["code"] == "unreadable"
+        assert client.predict_batch([pixels, pixels])[0]["class"] == client.predict(pixels)["class"]
+        assert client.predict_batch([]) == []
+        asked.clear()
+        assert len(client.predict_batch([picture(size=(4, 4))] * 300)) == 300
+        assert asked == ["/predict/batch"] * 2
+        asked.clear()
+        assert len(client.predict_batch([picture(), b"x" * 2**20, picture()])) == 3
+        assert asked == ["/predict/batch"] * 3
+        with pytest.raises(danlu.ConfigError, match="a batch has inputs of one kind"):
+            client.predict_batch([picture(), pixels])
+    with danlu.Client(f"http://{text_server.host}:{text_server.port}/") as client:
+        texts = ["很好吃，满意", "太慢了", "好" * 30_000] * 20
+        answers = client.predict_batch(texts)
+        assert [one["class"] for one in answers] == [client.predict(text)["class"] for text in texts]
+
+
 def test_address_that_is_none_is_refused() -> None:
     with pytest.raises(danlu.ConfigError, match="is not an address of a service"):
         danlu.Client("localhost:8000")

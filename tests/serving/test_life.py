@@ -66,6 +66,7 @@ def test_no_request_is_lost_while_the_service_stops(images: Path, tmp_path: Path
             client.join()
     assert (code, ready, set(found)) == (0, 503, {200})
     assert len(found) > 50 and took < 32
+    assert server.log.endswith("stopping: what was asked is answered; a second signal ends at once\nstopped\n")
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["dead", "hanging"])

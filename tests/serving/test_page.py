@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from bundles import made
 from server import Server
@@ -119,9 +123,45 @@ def test_hostile_label_and_text_stay_text(browser: Any, home: Path, tmp_path: Pa
         check_quiet(found, server)
 
 
-def test_routes_are_shown_offline(browser: Any, server: Server) -> None:
-    found = visit(browser, server, "/docs")
+def lines_to_paste(found: Opened) -> list[str]:
     found.page.wait_for_selector("h2")
+    lines: list[str] = found.page.locator("code").all_inner_texts()
+    assert all(line.startswith("curl ") for line in lines)
+    return lines
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="no curl here")
+@pytest.mark.parametrize("kind", ["images", "texts"])
+def test_every_line_of_the_routes_can_be_pasted(
+    kind: str, browser: Any, server: Server, text_server: Server, tmp_path: Path
+) -> None:
+    asked = server if kind == "images" else text_server
+    found = visit(browser, asked, "/docs")
+    lines = lines_to_paste(found)
     assert "POST /predict" in found.page.locator("h2").all_inner_texts()
-    keep(found, "routes")
-    check_quiet(found, server)
+    keep(found, f"routes-{kind}")
+    check_quiet(found, asked)
+    for name in ("a.jpg", "a.png", "FILE"):
+        (tmp_path / name).write_bytes(picture())
+    (tmp_path / "a.txt").write_text("很快，好吃", encoding="utf-8")
+    pixels = np.zeros((3, 16, 16), int).tolist()
+    tensor = {"name": "inputs", "datatype": "UINT8", "shape": [1, 3, 16, 16], "data": pixels}
+    (tmp_path / "request.json").write_text(json.dumps({"inputs": [tensor]}), encoding="utf-8")
+    assert len(lines) == {"images": 18, "texts": 14}[kind]
+    for line in lines:
+        told = subprocess.run(
+            f"{line} -s -o answer -w '%{{http_code}}'", shell=True, cwd=tmp_path, capture_output=True, text=True
+        )
+        assert told.stdout == "200", f"{line}: {told.stdout} {(tmp_path / 'answer').read_text(encoding='utf-8')[:300]}"
+
+
+def test_routes_of_a_service_with_a_key_tell_where_it_goes(browser: Any, images: Path, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("a-secret-key", encoding="utf-8")
+    with Server([images], tmp_path, "--workers", 1, "--api-key-file", "key", "--journal", "-") as server:
+        found = visit(browser, server, "/docs", http_credentials={"username": "any", "password": "a-secret-key"})
+        lines = {line.rsplit("/", 1)[1]: line for line in lines_to_paste(found)}
+        assert lines["info"].startswith("curl -H 'X-API-Key: KEY' http")
+        assert lines["livez"].startswith("curl http")
+        document = server.ask("GET", "/openapi.json", X_API_Key="a-secret-key")[1]
+        assert document["security"] == [{"key": []}, {"bearer": []}, {"basic": []}]
+        assert document["paths"]["/readyz"]["get"]["security"] == []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 from importlib.resources import files
 from typing import Any
 
@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from danlu import __version__
 from danlu.serving import documented, tensors
 from danlu.serving.deployment import Arm
-from danlu.serving.front import JSON, Direct, Front, Message, Receive, to_json, told
+from danlu.serving.front import JSON, OPEN, Direct, Front, Message, Receive, to_json, told
 from danlu.serving.question import Question
 from danlu.serving.refusal import Refusal
 from danlu.serving.service import Answered, Service
@@ -43,6 +43,9 @@ def build(service: Service, key: str | None, deadline: float) -> Front:
     _add_health(routes, service)
     _add_open_inference(app, service)
     _add_pages(app, service)
+    if key is not None:
+        plain = app.openapi
+        app.openapi = cache(lambda: documented.with_key(plain(), OPEN))  # type: ignore[method-assign]
     return Front(app, routes.direct, service, key, deadline)
 
 

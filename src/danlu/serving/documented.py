@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 DESCRIPTION = "Answers of a classifier, with calibrated probabilities. Made by danlu."
+_TEXT = "很快，好吃"
 # One white pixel
 _PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4//8/AAX+Av4N70a4AAAAAElFTkSuQmCC"
 _ITEM: dict[str, dict[str, Any]] = {
@@ -16,7 +18,7 @@ _ITEM: dict[str, dict[str, Any]] = {
         "description": "Rows of whole numbers 0 to 255, or of [red, green, blue], in the size /model/info tells",
         "items": {"type": "array", "items": {}},
     },
-    "text": {"type": "string", "description": "A text", "example": "很快，好吃"},
+    "text": {"type": "string", "description": "A text", "example": _TEXT},
 }
 _PLURAL = {"image": "images", "pixels": "pixels", "text": "texts"}
 _BYTES = {"schema": {"type": "string", "format": "binary"}}
@@ -102,6 +104,7 @@ def batch_body(kind: str) -> dict[str, Any]:
 def tensor_body(kind: str) -> dict[str, Any]:
     """The request body of the Open Inference Protocol's `infer`."""
     name, datatype = ("text", "BYTES") if kind == "texts" else ("inputs", "UINT8")
+    example = {"example": {"inputs": [{"name": name, "datatype": datatype, "shape": [1], "data": [_TEXT]}]}}
     shape = {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0}}
     tensor = {
         "type": "object",
@@ -115,6 +118,7 @@ def tensor_body(kind: str) -> dict[str, Any]:
     }
     inputs = {"type": "array", "minItems": 1, "maxItems": 1, "items": tensor}
     whole = {"type": "object", "properties": {"id": {"type": "string"}, "inputs": inputs}, "required": ["inputs"]}
+    whole |= example if kind == "texts" else {}
     return {"required": True, "content": {"application/json": {"schema": whole}}}
 
 
@@ -122,6 +126,21 @@ def refused(*statuses: int, is_tensor: bool = False) -> dict[int | str, dict[str
     """The answers that are none, for the OpenAPI document."""
     model = TensorRefused if is_tensor else Refused
     return {status: {"model": model, "description": WHY[status]} for status in statuses}
+
+
+def with_key(schema: dict[str, Any], open_paths: Sequence[str]) -> dict[str, Any]:
+    """An OpenAPI document of a service that asks for a key everywhere but at `open_paths`."""
+    schemes = {
+        "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+        "bearer": {"type": "http", "scheme": "bearer"},
+        "basic": {"type": "http", "scheme": "basic", "description": "Any name, and the key as password"},
+    }
+    schema.setdefault("components", {})["securitySchemes"] = schemes
+    schema["security"] = [{name: []} for name in schemes]
+    for path in open_paths:
+        for operation in schema["paths"][path].values():
+            operation["security"] = []
+    return schema
 
 
 WHY = {

@@ -87,6 +87,8 @@ class Supervisor:
             self._selector.close()
             os.close(reading)
             os.close(writing)
+        if not self._exit_code:
+            log.say("stopped")
         return self._exit_code
 
     def _start(self) -> None:
@@ -189,6 +191,8 @@ class Supervisor:
         self._exit_code = self._exit_code or exit_code
         if self._ends is None:
             self._ends = time.monotonic() + self._drain_seconds
+            if not exit_code:
+                log.say("stopping: what was asked is answered; a second signal ends at once")
         self._listening.close()
         for worker in self._workers:
             worker.process.terminate()
