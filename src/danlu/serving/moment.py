@@ -24,7 +24,8 @@ def served(bundle: Path) -> Iterator[str]:
     >>> with served(Path("runs/latest/bundle")) as address:     # doctest: +SKIP
     ...     Client(address).predict("a.jpg")
     """
-    words = [sys.executable, "-m", "danlu", "serve", str(bundle), "--port", "0", "--workers", "1", "--journal", "-"]
+    options = ["--port", "0", "--workers", "1", "--journal", "-"]
+    words = [sys.executable, "-P", "-m", "danlu", "serve", str(bundle), *options]
     with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         try:
             yield _address(process)

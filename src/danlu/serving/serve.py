@@ -185,7 +185,7 @@ def _greet(address: str, bundles: Sequence[Bundle], workers: int, settings: Serv
         f"{one} ({share:.0%})" if len(bundles) > 1 else str(one) for one, share in zip(bundles, shares, strict=True)
     ]
     shadow = f", in its shadow {settings.shadow}" if settings.shadow is not None else ""
-    log.say(f"{', '.join(told)}{shadow}: {len(bundle.classes)} classes, {workers} workers")
+    log.say(f"{', '.join(told)}{shadow}: {len(bundle.classes)} classes, {workers} worker{'s' * (workers > 1)}")
     if bundle.kind == "images":
         log.say(f"  curl{key} -F file=@a.jpg {address}/predict")
         log.say(f"  curl{key} --data-binary @a.jpg -H 'Content-Type: image/jpeg' {address}/predict")

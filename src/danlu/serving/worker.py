@@ -1,4 +1,4 @@
-"""One process that answers: `python -m danlu.serving.worker PIPE`, started by the supervisor.
+"""One process that answers, started by the supervisor with the number of a pipe.
 
 It reads its orders from standard input, beats on the pipe while it is well, reloads at SIGHUP, and drains at SIGTERM or
 when nobody hears it any more.
@@ -65,6 +65,7 @@ async def serve(orders: dict[str, Any], pipe: int) -> None:
     )
     gc.collect()
     gc.freeze()  # what is there now stays, and need not be looked through between requests
+    gc.enable()
     living = loop.create_task(_live(service, server, pipe, look, stop.set))
     await stop.wait()
     service.is_draining = True
@@ -137,7 +138,3 @@ def main() -> int:
         log.error(error)
         return error.exit_code
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
