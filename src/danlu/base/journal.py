@@ -16,7 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -32,6 +32,9 @@ SECONDS = 0.05
 AT_ONCE = 64  # lines: making them holds Python's lock, and with it every request
 PAUSE = 0.001
 LONGEST_LINE = 1 << 20
+BLOCK_BYTES = (4 * 2**10, 64 * 2**10)  # that are read of a file at once
+MOST_BLOCKS_BYTES = 16 * 2**20  # of all writers together
+LATEST = 4e9  # seconds since 1970, in 2096
 REFERENCES = "references"
 T = TypeVar("T")
 _NAME = re.compile(r"answers-(\d{13})-(\d+)-(\d{6})\.jsonl")  # milliseconds since 1970, process, number
@@ -163,10 +166,29 @@ class Journal:
         self._read: dict[Path, int] = {}  # bytes of each file that were read
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Those that were not read before, in the order of their `time`, as far as each writer keeps it."""
+        """Those that were not read before, in the order of their `time`, as far as each writer keeps it.
+
+        One file is open at a time, and of a writer whose time has not come nothing is held but that time: there may be
+        thousands of writers, as each start of a worker is one.
+        """
         files = sorted((path for folder in self.folders for path in journal_files(folder)), key=_writer_of)
         writers = [list(group) for _, group in groupby(files, key=_writer_of)]
-        yield from heapq.merge(*(self._rows_of(own) for own in writers), key=_time_of)
+        smallest, largest = BLOCK_BYTES
+        block = min(largest, max(smallest, MOST_BLOCKS_BYTES // max(1, len(writers))))
+        heads = [(time, number) for number, own in enumerate(writers) if (time := self._next_time(own)) is not None]
+        heapq.heapify(heads)
+        begun: dict[int, Iterator[dict[str, Any]]] = {}
+        held: dict[int, dict[str, Any]] = {}  # of each that began, the row whose time has not come
+        while heads:
+            _, number = heapq.heappop(heads)
+            later = begun.pop(number, None) or self._rows_of(writers[number], block)
+            first = [held.pop(number)] if number in held else []
+            for row in chain(first, later):
+                if heads and heads[0] < (head := (_time_of(row), number)):
+                    heapq.heappush(heads, head)
+                    begun[number], held[number] = later, row
+                    break
+                yield row
 
     def references(self) -> dict[str, Any]:
         """Model → its reference statistics, as the service left them. Raises `ModelError` for a damaged file."""
@@ -179,20 +201,29 @@ class Journal:
                 raise ModelError(f"`{path}` does not hold reference statistics: {error}") from error
         return found
 
-    def _rows_of(self, files: Sequence[Path]) -> Iterator[dict[str, Any]]:
+    def _next_time(self, files: Sequence[Path]) -> float | None:
+        """Of the first row of a writer that was not read, which stays unread; None where it has none."""
+        for path, start, row in self._placed(files, BLOCK_BYTES[0]):
+            self._read[path] = start
+            return _time_of(row)
+        return None
+
+    def _rows_of(self, files: Sequence[Path], block: int) -> Iterator[dict[str, Any]]:
+        return (row for _, _, row in self._placed(files, block))
+
+    def _placed(self, files: Sequence[Path], block: int) -> Iterator[tuple[Path, int, dict[str, Any]]]:
+        """Each row that was not read, with its file and where it starts in it."""
         for path in files:
-            with suppress(FileNotFoundError), open(path, "rb") as file:  # it may be rotated away meanwhile
-                file.seek(self._read.get(path, 0))
-                while line := file.readline(LONGEST_LINE):
-                    is_whole = line.endswith(b"\n")
-                    if not is_whole and len(line) < LONGEST_LINE:
-                        break
-                    self._read[path] = self._read.get(path, 0) + len(line)
-                    row = _row(line) if is_whole else None
+            with suppress(FileNotFoundError):  # it may be rotated away meanwhile
+                end = self._read.get(path, 0)
+                for line in _lines(path, end, block):
+                    start, end = end, end + len(line)
+                    self._read[path] = end
+                    row = _row(line) if line.endswith(b"\n") else None
                     if row is None:
                         self.torn += 1
                     else:
-                        yield row
+                        yield path, start, row
 
 
 def keep_reference(folder: Path, model: str, version: str, reference: Mapping[str, Any]) -> None:
@@ -208,6 +239,34 @@ def journal_files(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: path.name)
 
 
+def _lines(path: Path, start: int, block: int) -> Iterator[bytes]:
+    """The whole lines of a file from a place on, and pieces of those that are too long. The file is open only while a
+    block of it is read."""
+    rest = b""
+    while data := _block(path, start, block):
+        start += len(data)
+        *whole, rest = (rest + data).split(b"\n")
+        for line in whole:
+            if len(line) < LONGEST_LINE:
+                yield line + b"\n"
+            else:
+                yield from _pieces(line + b"\n")
+        if len(rest) >= LONGEST_LINE:
+            *pieces, rest = _pieces(rest)
+            yield from pieces
+
+
+def _block(path: Path, start: int, size: int) -> bytes:
+    with open(path, "rb", buffering=0) as file:
+        file.seek(start)
+        return file.read(size)
+
+
+def _pieces(line: bytes) -> Iterator[bytes]:
+    for place in range(0, len(line), LONGEST_LINE):
+        yield line[place : place + LONGEST_LINE]
+
+
 def _row(line: bytes) -> dict[str, Any] | None:
     try:
         row = json.loads(line)
@@ -217,8 +276,9 @@ def _row(line: bytes) -> dict[str, Any] | None:
 
 
 def _time_of(row: Mapping[str, Any]) -> float:
+    """0 where it is none, which is no reason to hold a row back."""
     time = row.get("time")
-    return float(time) if isinstance(time, (int, float)) else 0.0
+    return float(time) if isinstance(time, (int, float)) and 0 < time < LATEST else 0.0
 
 
 def _writer_of(path: Path) -> tuple[Path, str, str]:
