@@ -273,3 +273,16 @@ def test_time_that_is_none_holds_up_no_row(tmp_path: Path, time: str) -> None:
         lines = f'{{"time": {time}}}\n{{"time": 1750000000.{number}}}\n'
         (tmp_path / f"answers-000000000000{number}-1-000001.jsonl").write_text(lines, encoding="utf-8")
     assert len(list(Journal(tmp_path).rows())) == 4
+
+
+def test_row_of_a_clock_far_ahead_holds_up_no_other(tmp_path: Path) -> None:
+    """Its writer's later rows would come after all of the others'."""
+    ahead = time.time() + 400 * 86_400
+    for number in (1, 2):
+        times = [1_750_000_000 + number + 2 * place for place in range(50)]
+        times[20:20] = [ahead] if number == 1 else []
+        (tmp_path / f"answers-000000000000{number}-1-000001.jsonl").write_bytes(
+            b"".join(json_lines({"time": one} for one in times))
+        )
+    found = [row["time"] for row in Journal(tmp_path).rows()]
+    assert found.pop(39) == ahead and found == sorted(found) and len(found) == 100

@@ -70,7 +70,7 @@ def test_steady_service_is_told_in_numbers(steady: Path) -> None:
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
     assert lines[0] == f"{MODEL}: steady"
-    assert lines[1].startswith("  answers     1,500 from 2026-11-18 ")
+    assert lines[1].startswith("  answers     1,500 from 2025-11-18 ")
     assert "below 0.7: " in lines[2] and "unknown: 0.0%" in lines[2]
     assert lines[3].split()[:4] == ["latency", "p50", "1.99", "ms"]
     assert lines[4].startswith("  classes     ") and all(name in lines[4] for name in CLASSES)
@@ -80,7 +80,7 @@ def test_steady_service_is_told_in_numbers(steady: Path) -> None:
 def test_drift_is_told_with_exit_code_3(drifted: Path) -> None:
     result = called(drifted)
     assert result.exit_code == 3
-    assert result.stdout.startswith(f"{MODEL}: drift since 2026-11-18 ")
+    assert result.stdout.startswith(f"{MODEL}: drift since 2025-11-18 ")
     assert "the model is less sure of its answers" in result.stdout or "probabilities are more spread" in result.stdout
     assert "`猫` is " in result.stdout
     page = (drifted / "monitor.html").read_text(encoding="utf-8")
@@ -175,7 +175,7 @@ def test_alarm_that_lasts_is_posted(drifted: Path, receiver: tuple[str, list[Any
     (found,) = posted
     assert (found["source"], found["event"], found["model"]) == ("danlu", "drift", MODEL)
     assert (
-        found["text"].startswith(MODEL) and found["signals"][0]["ratio"] > 1 and found["time"].startswith("2026-11-18T")
+        found["text"].startswith(MODEL) and found["signals"][0]["ratio"] > 1 and found["time"].startswith("2025-11-18T")
     )
 
 
@@ -391,3 +391,40 @@ def test_two_versions_that_share_the_requests_are_both_watched(tmp_path: Path) -
     models = json.loads(result.stdout)["models"]
     assert [one["replaced"] for one in models] == [False, False]
     assert result.exit_code == 3, "the first drifts, although the other answered last"
+
+
+@pytest.mark.parametrize("wrong", [lambda: time.time() + 400 * 86_400, lambda: 3.9e9, lambda: 1000.0])
+def test_clock_that_was_far_wrong_for_a_while_spoils_nothing_and_is_told(tmp_path: Path, wrong: Any) -> None:
+    stream = Stream(0)
+    rows = [*stream.rows(1500), *stream.rows(900, first=1500, sure=3.0, mixture=(3, 1, 1, 1))]
+    kept, reference = rows[:700] + rows[703:], stream.reference()
+    right = monitor(write_journal(tmp_path / "right", kept, reference)).to_json()
+    rows[700:703] = [replace(row, time=wrong() + place) for place, row in enumerate(rows[700:703])]
+    folder = write_journal(tmp_path / "journal", rows, reference)
+    found = monitor(folder, MonitorSettings(page=tmp_path / "m.html"))
+    assert found.to_json() == {**right, "untimely": 3} and found.models[0].state == "drift"
+    assert found.models[0].timeline.seconds == 10, "the chart is as fine as before"
+    told = "3 answers are left out: their clock was before 2020, or more than a day ahead of this machine's"
+    assert told in called(folder, "--no-page").stdout
+    assert told.partition(":")[0] in (tmp_path / "m.html").read_text(encoding="utf-8")
+
+
+def test_clock_a_little_ahead_is_believed(tmp_path: Path) -> None:
+    """Another machine's, or a zone that was set wrongly."""
+    rows = list(Stream(0).rows(300, start=time.time() + 12 * 3600))
+    found = monitor(write_journal(tmp_path / "journal", rows))
+    assert found.untimely == 0 and found.models[0].timeline.whole().answers == 300
+
+
+def test_journal_with_nothing_but_wrong_times_asks_for_the_clock(tmp_path: Path) -> None:
+    folder = write_journal(tmp_path / "journal", Stream(0).rows(30, start=3.9e9))
+    with pytest.raises(ConfigError, match=r"nothing was answered in .*; 30 answers are left out") as caught:
+        monitor(folder)
+    assert caught.value.hint == "is the clock right, of the service and of this machine?"
+
+
+def test_later_version_is_no_replacement_because_of_a_wrong_clock(tmp_path: Path) -> None:
+    rows = list(Stream(0).rows(1000))
+    rows[10] = replace(rows[10], model="pets@ffffffffffff", time=time.time() + 9e7)
+    found = monitor(write_journal(tmp_path / "journal", rows))
+    assert [(one.model, one.is_replaced) for one in found.models] == [(MODEL, False)]

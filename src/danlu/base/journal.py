@@ -34,7 +34,8 @@ PAUSE = 0.001
 LONGEST_LINE = 1 << 20
 BLOCK_BYTES = (4 * 2**10, 64 * 2**10)  # that are read of a file at once
 MOST_BLOCKS_BYTES = 16 * 2**20  # of all writers together
-LATEST = 4e9  # seconds since 1970, in 2096
+EARLIEST = 1_577_836_800.0  # seconds since 1970, in 2020: older than every journal
+MOST_AHEAD = 86_400.0  # seconds; zones that are set wrongly are less apart
 REFERENCES = "references"
 T = TypeVar("T")
 _NAME = re.compile(r"answers-(\d{13})-(\d+)-(\d{6})\.jsonl")  # milliseconds since 1970, process, number
@@ -166,7 +167,8 @@ class Journal:
         self._read: dict[Path, int] = {}  # bytes of each file that were read
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Those that were not read before, in the order of their `time`, as far as each writer keeps it.
+        """Those that were not read before, in the order of their `time`, as far as each writer keeps it; a row whose
+        time lies ahead of now comes with those of its writer before it.
 
         One file is open at a time, and of a writer whose time has not come nothing is held but that time: there may be
         thousands of writers, as each start of a worker is one.
@@ -175,7 +177,9 @@ class Journal:
         writers = [list(group) for _, group in groupby(files, key=_writer_of)]
         smallest, largest = BLOCK_BYTES
         block = min(largest, max(smallest, MOST_BLOCKS_BYTES // max(1, len(writers))))
-        heads = [(time, number) for number, own in enumerate(writers) if (time := self._next_time(own)) is not None]
+        latest = time.time() + MOST_AHEAD
+        starts = [self._next_time(own, latest) for own in writers]
+        heads = [(start, number) for number, start in enumerate(starts) if start is not None]
         heapq.heapify(heads)
         begun: dict[int, Iterator[dict[str, Any]]] = {}
         held: dict[int, dict[str, Any]] = {}  # of each that began, the row whose time has not come
@@ -184,7 +188,7 @@ class Journal:
             later = begun.pop(number, None) or self._rows_of(writers[number], block)
             first = [held.pop(number)] if number in held else []
             for row in chain(first, later):
-                if heads and heads[0] < (head := (_time_of(row), number)):
+                if heads and heads[0] < (head := (_time_of(row, latest), number)):
                     heapq.heappush(heads, head)
                     begun[number], held[number] = later, row
                     break
@@ -201,11 +205,11 @@ class Journal:
                 raise ModelError(f"`{path}` does not hold reference statistics: {error}") from error
         return found
 
-    def _next_time(self, files: Sequence[Path]) -> float | None:
+    def _next_time(self, files: Sequence[Path], latest: float) -> float | None:
         """Of the first row of a writer that was not read, which stays unread; None where it has none."""
         for path, start, row in self._placed(files, BLOCK_BYTES[0]):
             self._read[path] = start
-            return _time_of(row)
+            return _time_of(row, latest)
         return None
 
     def _rows_of(self, files: Sequence[Path], block: int) -> Iterator[dict[str, Any]]:
@@ -230,6 +234,11 @@ def keep_reference(folder: Path, model: str, version: str, reference: Mapping[st
     """Lay the reference statistics of a model beside its answers. `version`: of its bundle, in hexadecimal digits."""
     make_folder(folder / REFERENCES)
     write_json(folder / REFERENCES / f"{version}.json", {"format": 1, "model": model, "reference": reference})
+
+
+def can_be(time: float, now: float) -> bool:
+    """Whether a service that wrote this time had a clock: one that starts without says 1970, or any year."""
+    return EARLIEST <= time <= now + MOST_AHEAD
 
 
 def journal_files(folder: Path) -> list[Path]:
@@ -275,10 +284,10 @@ def _row(line: bytes) -> dict[str, Any] | None:
     return row if isinstance(row, dict) else None
 
 
-def _time_of(row: Mapping[str, Any]) -> float:
-    """0 where it is none, which is no reason to hold a row back."""
-    time = row.get("time")
-    return float(time) if isinstance(time, (int, float)) and 0 < time < LATEST else 0.0
+def _time_of(row: Mapping[str, Any], latest: float) -> float:
+    """0 where it cannot be: a clock that was far ahead for a moment is no reason to hold up all that comes after."""
+    found = row.get("time")
+    return float(found) if isinstance(found, (int, float)) and 0 < found <= latest else 0.0
 
 
 def _writer_of(path: Path) -> tuple[Path, str, str]:

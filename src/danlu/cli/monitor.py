@@ -77,9 +77,9 @@ def read(
     if is_watching:
         if as_json:
             raise click.UsageError("--watch tells events as they happen; --json is for one look")
-        before: list[tuple[str, str]] = []
+        before: object = None
         for found in watch(folders, settings, lambda event: log.warn(f"{event.model}: {event.text}")):
-            now = [(one.model, one.state) for one in found.models]
+            now = [(one.model, one.state) for one in found.models], found.untimely > 0
             if now != before:
                 _print(found)
                 before = now
@@ -103,8 +103,8 @@ def _seconds(told: str | None) -> float | None:
 def _print(found: Monitored) -> None:
     for one in found.models:
         _print_model(one)
-    if found.unread:
-        click.echo(f"{found.unread:,} lines of the journal could not be read")
+    for note in found.notes:
+        click.echo(note)
     if found.page is not None:
         click.echo(f"page: {found.page}", err=True)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from danlu.base import log
 from danlu.base.bundle import is_bundle, open_bundle
 from danlu.base.errors import ConfigError, MachineError, ModelError
 from danlu.base.extras import require_extra
-from danlu.base.journal import Journal
+from danlu.base.journal import Journal, can_be
 from danlu.base.runs import find_run
 from danlu.monitoring.alarms import UNKNOWN, Alarm, AlarmBook, Event, advice, iso, local
 from danlu.monitoring.drift import DAYS, DriftWatch, Look
@@ -83,11 +83,12 @@ class Watched:
 @dataclass(frozen=True)
 class Monitored:
     """`models`: those that answer, then shadows, then those that were replaced. `unread`: lines of the journal that are
-    no answers. `page`: None where none was written."""
+    no answers. `untimely`: answers that are left out, as their time cannot be. `page`: None where none was written."""
 
     models: tuple[Watched, ...]
     unread: int
-    page: Path | None
+    untimely: int
+    page: Path | None = None
 
     @property
     def has_alarm(self) -> bool:
@@ -95,7 +96,14 @@ class Monitored:
         return any(one.alarm is not None and not one.is_replaced for one in self.models)
 
     def to_json(self) -> dict[str, Any]:
-        return {"format": 1, "models": [one.to_json() for one in self.models], "unread": self.unread}
+        models = [one.to_json() for one in self.models]
+        return {"format": 1, "models": models, "unread": self.unread, "untimely": self.untimely}
+
+    @property
+    def notes(self) -> list[str]:
+        """What is not in the numbers, in sentences."""
+        told = [f"{self.unread:,} lines of the journal could not be read"] if self.unread else []
+        return told + ([_left_out(self.untimely)] if self.untimely else [])
 
 
 def open_journal(places: Places) -> Journal:
@@ -118,16 +126,20 @@ class Monitor:
         self._references = self._all_references()
         self._timelines: dict[tuple[str, bool], Timeline] = {}
         self._books: dict[tuple[str, bool], AlarmBook | None] = {}
-        self._foreign = 0
+        self._foreign = self._untimely = 0
 
     def read(self) -> list[Event]:
         """Take what is new in the journal; what happened."""
         events: list[Event] = []
         self._books = {key: book for key, book in self._books.items() if book is not None}  # a reference may have come
+        now = time.time()
         for content in self.journal.rows():
             row = row_of(content)
             if row is None:
                 self._foreign += 1
+                continue
+            if not can_be(row.time, now):
+                self._untimely += 1
                 continue
             if row.time < self._after:
                 continue
@@ -154,7 +166,7 @@ class Monitor:
             for (model, is_shadow), timeline in self._timelines.items()
         ]
         models.sort(key=lambda one: (one.is_replaced, one.is_shadow, one.model))
-        return Monitored(tuple(models), self.journal.torn + self._foreign, None)
+        return Monitored(tuple(models), self.journal.torn + self._foreign, self._untimely)
 
     def _of(self, is_shadow: bool) -> list[tuple[str, Timeline]]:
         return [(model, timeline) for (model, shadow), timeline in self._timelines.items() if shadow == is_shadow]
@@ -208,7 +220,10 @@ def monitor(places: Places, settings: MonitorSettings = MonitorSettings()) -> Mo
     found = reader.result()
     if not found.models:
         told = ", ".join(f"`{folder}`" for folder in reader.journal.folders)
-        raise ConfigError(f"nothing was answered in {told}" + (" in this time" if settings.since else ""))
+        raise ConfigError(
+            "; ".join([f"nothing was answered in {told}" + (" in this time" if settings.since else ""), *found.notes]),
+            hint="is the clock right, of the service and of this machine?" if found.untimely else None,
+        )
     _check_bundle(found, settings)
     if settings.webhook is not None:
         for event in _lasting(found):
@@ -284,8 +299,8 @@ def _with_page(found: Monitored, settings: MonitorSettings, *, refresh: int | No
 
     path = Path(settings.page)
     models = [{**one.to_json(), **_charted(one)} for one in found.models]
-    write_monitor(path, models, unread=found.unread, days=settings.days, advice=_advice(found), refresh=refresh)
-    return Monitored(found.models, found.unread, path)
+    write_monitor(path, models, notes=found.notes, days=settings.days, advice=_advice(found), refresh=refresh)
+    return replace(found, page=path)
 
 
 def _charted(one: Watched) -> dict[str, Any]:
@@ -327,6 +342,10 @@ def _charted(one: Watched) -> dict[str, Any]:
 
 def _advice(found: Monitored) -> str:
     return advice({one.model: one.state for one in found.models if not one.is_replaced})
+
+
+def _left_out(count: int) -> str:
+    return f"{count:,} answers are left out: their clock was before 2020, or more than a day ahead of this machine's"
 
 
 def _kept(timeline: Timeline, looks: Sequence[Look], events: list[Event]) -> list[Event]:

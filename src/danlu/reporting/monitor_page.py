@@ -19,13 +19,13 @@ def write_monitor(
     path: Path,
     models: Sequence[Mapping[str, Any]],
     *,
-    unread: int,
+    notes: Sequence[str],
     days: float,
     advice: str,
     refresh: int | None,
 ) -> None:
     """Write the page of a monitor's JSON. Each model also has `pieces` of its time, `spans` of alarms and `told` of
-    them. `refresh`: seconds after which a browser reads it again."""
+    them. `notes`: what is not in the numbers. `refresh`: seconds after which a browser reads it again."""
     import danlu
     from danlu.reporting.charts import draw_charts
     from danlu.reporting.page import write_page
@@ -43,7 +43,7 @@ def write_monitor(
             }
             for place, model in enumerate(models)
         ],
-        unread=unread,
+        notes=notes,
         days=days,
         advice=advice,
         refresh=refresh,
