@@ -17,11 +17,12 @@ from click.testing import CliRunner, Result
 from streams import CLASSES, MODEL, START, Stream, content_of, write_journal
 
 from danlu.base.errors import ConfigError, ModelError
-from danlu.base.journal import JournalWriter
+from danlu.base.journal import JournalWriter, keep_reference
 from danlu.cli.monitor import command
 from danlu.monitoring import webhook
 from danlu.monitoring.alarms import Event
 from danlu.monitoring.monitor import Monitor, MonitorSettings, monitor, watch
+from danlu.monitoring.rows import Row
 from journals import json_lines
 
 
@@ -156,7 +157,9 @@ def test_lines_that_are_no_answers_are_counted(steady: Path) -> None:
 
 
 def test_damaged_reference_is_refused(steady: Path) -> None:
-    next((steady / "references").iterdir()).write_text('{"model": "m", "reference": {"format": 2}}', encoding="utf-8")
+    next((steady / "references").iterdir()).write_text(
+        json.dumps({"model": MODEL, "reference": {"format": 2}}), encoding="utf-8"
+    )
     with pytest.raises(ModelError, match="does not hold reference statistics"):
         monitor(steady)
 
@@ -428,3 +431,82 @@ def test_later_version_is_no_replacement_because_of_a_wrong_clock(tmp_path: Path
     rows[10] = replace(rows[10], model="pets@ffffffffffff", time=time.time() + 9e7)
     found = monitor(write_journal(tmp_path / "journal", rows))
     assert [(one.model, one.is_replaced) for one in found.models] == [(MODEL, False)]
+
+
+def many_versions(folder: Path, count: int, each: int = 200) -> Path:
+    """A service that takes another version each hour; the odd ones drift."""
+    stream, reference = Stream(0), Stream(0).reference()
+    rows: list[Row] = []
+    for number in range(count):
+        own = stream.rows(each, start=START + 3600 * number, shift=9.0 * (number % 2))
+        rows += [replace(row, model=f"pets@{number:012x}", id=f"{number}-{row.id}") for row in own]
+        keep_reference(folder, f"pets@{number:012x}", f"{number:012x}", reference.to_json())
+    return write_journal(folder, rows)
+
+
+def test_versions_that_were_replaced_are_kept_in_bounded_memory_and_told_in_short(tmp_path: Path) -> None:
+    import tracemalloc
+
+    folder = many_versions(tmp_path / "journal", 200)
+    tracemalloc.start()
+    try:
+        reader = Monitor(folder, MonitorSettings())
+        reader.read()
+        reader.catch_up()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 12 * 2**20
+    found = reader.result()
+    assert [one.model for one in found.models] == [f"pets@{number:012x}" for number in range(199, 178, -1)]
+    assert [one.is_replaced for one in found.models] == [False] + 20 * [True]
+    assert (found.older.versions, found.older.answers, found.older.alarms) == (179, 179 * 200, 89)
+    assert [len(one.alarms) for one in found.models] == [one % 2 for one in range(199, 178, -1)], "alarms are kept"
+    result = called(folder)
+    lines = result.stdout.splitlines()
+    assert result.exit_code == 3 and len(lines) < 60
+    assert lines[-1] == "not listed: 179 older versions that were replaced, after 35,800 answers; their alarms: 89"
+    assert lines[-2].startswith(f"pets@{179:012x} (replaced): drift; 200 answers from 2025-11-")
+    assert lines[-2].endswith("; alarms: 1") and lines[-3].startswith(f"pets@{180:012x} (replaced): steady; 200 ")
+    page = (folder / "monitor.html").read_text(encoding="utf-8")
+    assert page.count("<svg") == 4 * 5 and "179 older versions that were replaced" in page
+    assert "Replaced before" in page and f"pets@{180:012x}" in page and f"pets@{178:012x}" not in page
+    told = json.loads(called(folder, "--json", "--no-page").stdout)
+    assert len(told["models"]) == 21 and told["older"] == {"versions": 179, "answers": 35_800, "alarms": 89}
+
+
+def test_version_that_answers_again_is_watched_again(tmp_path: Path) -> None:
+    """A new version was no good, and the old bundle came back."""
+    stream = Stream(0)
+    old = list(stream.rows(1000))
+    new = [replace(row, model="pets@ffffffffffff") for row in stream.rows(100, start=START + 7200)]
+    again = list(stream.rows(800, start=START + 14_400, shift=9.0))
+    folder = write_journal(tmp_path / "journal", [*old, *new], stream.reference())
+    reader = Monitor(folder, MonitorSettings())
+    reader.read()
+    assert [one.is_replaced for one in reader.result().models] == [False, True]
+    assert all(book is None or not len(book.watch._labels) for key, book in reader._books.items() if key[0] == MODEL)
+    write_journal(folder, again)
+    reader.read()
+    reader.catch_up()
+    found = {one.model: one for one in reader.result().models}
+    assert found[MODEL].state == "drift" and not found[MODEL].is_replaced
+    assert found[MODEL].timeline.whole().answers == 1800 and found[MODEL].look is not None
+    assert found[MODEL].look.answers == 1800
+
+
+def test_model_of_another_name_that_took_its_place_replaced_it(tmp_path: Path) -> None:
+    stream = Stream(0)
+    rows = [*stream.rows(900, shift=9.0)]
+    rows += [replace(row, model="dogs@1") for row in stream.rows(900, start=START + 200)]
+    folder = write_journal(tmp_path / "journal", rows, stream.reference())
+    assert [one.is_replaced for one in monitor(folder).models] == [False, False], "it may answer again"
+    write_journal(folder, [replace(row, model="dogs@1") for row in stream.rows(9, start=START + 90_000)])
+    assert [(one.model, one.is_replaced) for one in monitor(folder).models] == [("dogs@1", False), (MODEL, True)]
+
+
+def test_answer_names_no_file_outside_the_references(tmp_path: Path) -> None:
+    keep_reference(tmp_path / "journal" / "references", "x@12", "12", {})
+    (tmp_path / "journal" / "references" / "references").rename(tmp_path / "out")
+    rows = [replace(row, model="x@../../out/12") for row in Stream(0).rows(10)]
+    assert monitor(write_journal(tmp_path / "journal", rows)).models[0].state == "no reference"

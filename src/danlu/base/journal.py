@@ -38,6 +38,7 @@ EARLIEST = 1_577_836_800.0  # seconds since 1970, in 2020: older than every jour
 MOST_AHEAD = 86_400.0  # seconds; zones that are set wrongly are less apart
 REFERENCES = "references"
 T = TypeVar("T")
+_VERSION = re.compile(r"[0-9a-f]{1,64}")
 _NAME = re.compile(r"answers-(\d{13})-(\d+)-(\d{6})\.jsonl")  # milliseconds since 1970, process, number
 
 
@@ -195,15 +196,23 @@ class Journal:
                 yield row
 
     def references(self) -> dict[str, Any]:
-        """Model → its reference statistics, as the service left them. Raises `ModelError` for a damaged file."""
-        found = {}
-        for path in sorted(path for folder in self.folders for path in (folder / REFERENCES).glob("*.json")):
-            try:
-                content = json.loads(path.read_text(encoding="utf-8"))
-                found[str(content["model"])] = content["reference"]
-            except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-                raise ModelError(f"`{path}` does not hold reference statistics: {error}") from error
-        return found
+        """Model → its reference statistics, of all that ever answered. Raises `ModelError` for a damaged file."""
+        paths = sorted(path for folder in self.folders for path in (folder / REFERENCES).glob("*.json"))
+        return dict(map(_read_reference, paths))
+
+    def reference(self, model: str) -> Any | None:
+        """The reference statistics of a model, as the service left them; None where there are none. Raises `ModelError`
+        for a damaged file."""
+        version = model.rpartition("@")[2]
+        if not _VERSION.fullmatch(version):  # what an answer says is not to name any file
+            return None
+        for folder in self.folders:
+            path = folder / REFERENCES / f"{version}.json"
+            if path.is_file():
+                found, reference = _read_reference(path)
+                if found == model:  # a bundle may be served under two names
+                    return reference
+        return None
 
     def _next_time(self, files: Sequence[Path], latest: float) -> float | None:
         """Of the first row of a writer that was not read, which stays unread; None where it has none."""
@@ -234,6 +243,14 @@ def keep_reference(folder: Path, model: str, version: str, reference: Mapping[st
     """Lay the reference statistics of a model beside its answers. `version`: of its bundle, in hexadecimal digits."""
     make_folder(folder / REFERENCES)
     write_json(folder / REFERENCES / f"{version}.json", {"format": 1, "model": model, "reference": reference})
+
+
+def _read_reference(path: Path) -> tuple[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return str(content["model"]), content["reference"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ModelError(f"`{path}` does not hold reference statistics: {error}") from error
 
 
 def can_be(time: float, now: float) -> bool:

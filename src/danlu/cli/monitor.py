@@ -101,25 +101,40 @@ def _seconds(told: str | None) -> float | None:
 
 
 def _print(found: Monitored) -> None:
-    for one in found.models:
+    for one in found.in_full:
         _print_model(one)
+    for one in found.in_short:
+        _print_short(one)
     for note in found.notes:
         click.echo(note)
     if found.page is not None:
         click.echo(f"page: {found.page}", err=True)
 
 
-def _print_model(one: Watched) -> None:
-    from danlu.monitoring.alarms import local
+def _title(one: Watched) -> str:
     from danlu.monitoring.drift import FEWEST
 
-    told, alarm = one.to_json(), one.alarm
     few = f"too few answers, of {FEWEST} that it takes"
     state = {"retrain": "time to retrain", "too few answers": few}.get(one.state, one.state)
+    kind = (" (shadow)" if one.is_shadow else "") + (" (replaced)" if one.is_replaced else "")
+    return f"{one.model}{kind}: {state}"
+
+
+def _print_short(one: Watched) -> None:
+    from danlu.monitoring.alarms import local
+
+    whole, alarms = one.timeline.whole(), f"; alarms: {len(one.alarms):,}" if one.alarms else ""
+    times = f"{local(one.timeline.first)} to {local(one.timeline.last)}"
+    click.echo(f"{_title(one)}; {whole.answers:,} answers from {times}{alarms}")
+
+
+def _print_model(one: Watched) -> None:
+    from danlu.monitoring.alarms import local
+
+    told, alarm = one.to_json(), one.alarm
     since = f" since {local(alarm.start)}" if alarm is not None else ""
     since += f", over {alarm.answers:,} answers" if alarm is not None and alarm.answers else ""
-    kind = (" (shadow)" if one.is_shadow else "") + (" (replaced)" if one.is_replaced else "")
-    click.echo(f"{one.model}{kind}: {state}{since}")
+    click.echo(f"{_title(one)}{since}")
     latency = "   ".join(f"{name} {ms:.3g} ms" for name, ms in told["latency_ms"].items())
     rows = {
         "answers": f"{told['answers']:,} from {local(one.timeline.first)} to {local(one.timeline.last)}",

@@ -211,8 +211,8 @@ def _arms(journal: Journal, models: Sequence[str]) -> tuple[Key, Key]:
 
 def _check_labels(right: Mapping[str, str], journal: Journal, keys: tuple[Key, Key]) -> None:
     """Raise `DataError` for labels that no answer could ever be: they would count as wrong, all of them."""
-    references = journal.references()
-    known = [Reference.from_json(references[model], model).counts for model, _ in keys if model in references]
+    there = {model: journal.reference(model) for model, _ in keys}
+    known = [Reference.from_json(found, model).counts for model, found in there.items() if found is not None]
     if not right or not known:
         return
     classes = {name for counts in known for name in counts}

@@ -19,13 +19,15 @@ def write_monitor(
     path: Path,
     models: Sequence[Mapping[str, Any]],
     *,
+    short: Sequence[Mapping[str, Any]] = (),
     notes: Sequence[str],
     days: float,
     advice: str,
     refresh: int | None,
 ) -> None:
     """Write the page of a monitor's JSON. Each model also has `pieces` of its time, `spans` of alarms and `told` of
-    them. `notes`: what is not in the numbers. `refresh`: seconds after which a browser reads it again."""
+    them. `short`: models of which a line is told. `notes`: what is not in the numbers. `refresh`: seconds after which a
+    browser reads it again."""
     import danlu
     from danlu.reporting.charts import draw_charts
     from danlu.reporting.page import write_page
@@ -43,6 +45,7 @@ def write_monitor(
             }
             for place, model in enumerate(models)
         ],
+        short=short,
         notes=notes,
         days=days,
         advice=advice,
