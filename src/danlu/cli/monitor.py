@@ -159,13 +159,20 @@ def _print_model(one: Watched) -> None:
 @command.command("compare", short_help="Which of two models in JOURNAL is better.")
 @click.argument("folders", metavar="JOURNAL…", nargs=-1, required=True)
 @click.option("--labels", type=click.Path(), help="CSV with the columns id and label: what is right.")
-@click.option("--model", "models", multiple=True, metavar="NAME", help="Twice, where JOURNAL has more than two.")
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    metavar="NAME",
+    help="Twice, where JOURNAL has more than two; NAME:answers or NAME:shadow where it was both.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Everything as JSON on stdout.")
 def compare(folders: tuple[str, ...], labels: str | None, models: tuple[str, ...], as_json: bool) -> None:
     """Compare the models in JOURNAL, by a test that may be looked at any time.
 
     \b
     danlu monitor compare journal --labels labels.csv
+    danlu monitor compare journal --model A:answers --model B:shadow
     """
     from danlu.monitoring.comparing import compare_arms
 
