@@ -85,7 +85,9 @@ def test_drift_is_told_with_exit_code_3(drifted: Path) -> None:
     assert "the model is less sure of its answers" in result.stdout or "probabilities are more spread" in result.stdout
     assert "`猫` is " in result.stdout
     page = (drifted / "monitor.html").read_text(encoding="utf-8")
-    assert "猫" in page and "Look at what is sent now" in page and page.count("<svg") == 5
+    assert "猫" in page and "Look at what is sent now" in page and page.count("<svg") == 6, (
+        "drift is drawn for a desk and for a phone"
+    )
     assert 'http-equiv="refresh"' not in page and "<script" not in page
 
 
@@ -469,7 +471,7 @@ def test_versions_that_were_replaced_are_kept_in_bounded_memory_and_told_in_shor
     assert lines[-2].startswith(f"pets@{179:012x} (replaced): drift; 200 answers from 2025-11-")
     assert lines[-2].endswith("; alarms: 1") and lines[-3].startswith(f"pets@{180:012x} (replaced): steady; 200 ")
     page = (folder / "monitor.html").read_text(encoding="utf-8")
-    assert page.count("<svg") == 4 * 5 and "179 older versions that were replaced" in page
+    assert page.count("<svg") == 4 * 6 and "179 older versions that were replaced" in page
     assert "Replaced before" in page and f"pets@{180:012x}" in page and f"pets@{178:012x}" not in page
     told = json.loads(called(folder, "--json", "--no-page").stdout)
     assert len(told["models"]) == 21 and told["older"] == {"versions": 179, "answers": 35_800, "alarms": 89}
