@@ -15,6 +15,7 @@ import threading
 import time
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bundles import made
@@ -23,7 +24,7 @@ from test_answers import picture
 
 import danlu
 from danlu.base.journal import Journal
-from danlu.serving.deployment import Deployment, load_arm
+from danlu.serving.deployment import Arm, Deployment, load_arm
 from danlu.serving.lane import Limits
 from danlu.serving.serve import ServeSettings, serve
 from pictures import write_pictures
@@ -309,6 +310,39 @@ def test_bundles_of_two_arms_and_a_shadow_are_replaced_together_or_not(
     went_well, names = asyncio.run(reloaded())
     assert names == served.split() and went_well == (bundles == "fewer fewer fewer")
     assert told in capsys.readouterr().err
+
+
+def test_worker_that_starts_between_two_replacements_says_so(
+    images: Path, fewer: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def started() -> None:
+        limits = Limits(threads=1)
+        Deployment([await load_arm(place, 0.5, limits) for place in (images, fewer)], limits)
+
+    asyncio.run(started())
+    assert f"not all of these have the same classes: `{images}`, `{fewer}`" in capsys.readouterr().err
+
+
+def test_bundle_that_is_replaced_again_while_it_is_read_is_left_for_the_next_time(
+    images: Path, fewer: Path, other: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was checked is what is served."""
+    place, later = tmp_path / "a", [fewer]
+
+    async def load(*of: Any) -> Arm:
+        if later:
+            put(later.pop(), place)
+        return await load_arm(*of)
+
+    async def reloaded() -> list[tuple[bool, str]]:
+        limits = Limits(threads=1)
+        deployment = Deployment([await load_arm(place, 1.0, limits)], limits)
+        monkeypatch.setattr("danlu.serving.deployment.load_arm", load)
+        put(other, place)
+        return [(await deployment.reload(), deployment.arms[0].name) for _ in range(2)]
+
+    put(images, place)
+    assert asyncio.run(reloaded()) == [(False, "images"), (True, "fewer")]
 
 
 @pytest.fixture(scope="module")
