@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -184,3 +187,87 @@ def test_line_of_any_length_and_a_folder_in_place_of_a_file_are_passed_over(
     (tmp_path / "answers-0000000000001-1-000001.jsonl").mkdir()
     found = Journal(tmp_path)
     assert [row["number"] for row in found.rows()] == [0, 1, 2] and found.torn == 6
+
+
+def many_writers(folder: Path, count: int, rows: int = 3, *, overlap: float = 0.0) -> Path:
+    """A file each, as of workers that were started again and again, a second apart; `overlap`: seconds for which one
+    goes on while the next is there."""
+    folder.mkdir()
+    for number in range(count):
+        start = 1_750_000_000 + number
+        times = [start + (1 + overlap) * place / rows for place in range(rows)]
+        lines = b"".join(json_lines({"time": time, "number": number} for time in times))
+        (folder / f"answers-{1000 * start:013d}-{number + 1}-000001.jsonl").write_bytes(lines)
+    return folder
+
+
+READ_WITH_FEW_FILES = """
+import resource, sys, pathlib
+from danlu.base.journal import Journal
+resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
+times = [row["time"] for row in Journal(pathlib.Path(sys.argv[1])).rows()]
+print(len(times), times == sorted(times))
+"""
+
+
+@pytest.mark.parametrize("overlap", [0.0, 1000.0], ids=["one after the other", "side by side"])
+def test_two_thousand_writers_are_read_with_few_files_open(tmp_path: Path, overlap: float) -> None:
+    folder = many_writers(tmp_path / "journal", 2000, overlap=overlap)
+    command = [sys.executable, "-c", READ_WITH_FEW_FILES, str(folder)]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (told.stdout, told.stderr) == ("6000 True\n", "")
+
+
+def test_reading_many_writers_takes_little_memory_and_leaves_no_file_open(tmp_path: Path) -> None:
+    folder = many_writers(tmp_path / "journal", 500, 150)
+    assert sum(path.stat().st_size for path in folder.iterdir()) > 2 * 2**20
+    before = len(os.listdir("/proc/self/fd"))
+    tracemalloc.start()
+    try:
+        count = sum(1 for _ in Journal(folder).rows())
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert count == 75_000 and peak < 1 * 2**20
+    assert len(os.listdir("/proc/self/fd")) <= before
+
+
+def test_writer_that_began_later_may_have_earlier_rows(tmp_path: Path) -> None:
+    """Its clock was set back, or is another replica's: the time of a row counts, not the name of a file."""
+    for started, first in ((5000, 10), (9000, 0)):
+        rows = json_lines({"time": 1_750_000_000 + first + 2 * place} for place in range(10))
+        (tmp_path / f"answers-{started:013d}-1-000001.jsonl").write_bytes(b"".join(rows))
+    times = [row["time"] for row in Journal(tmp_path).rows()]
+    assert times == sorted(times) and len(times) == 20
+
+
+def test_rows_of_many_writers_go_on_where_they_were_left(tmp_path: Path) -> None:
+    folder = many_writers(tmp_path / "journal", 50)
+    found = Journal(folder)
+    assert len(list(found.rows())) == 150
+    for path in sorted(folder.iterdir())[10:20]:
+        with open(path, "ab") as file:
+            file.write(b'torn}\n{"time": 1750000999.5, "number": -1}\n')
+    assert [row["number"] for row in found.rows()] == [-1] * 10 and found.torn == 10
+    assert list(found.rows()) == []
+
+
+@pytest.mark.parametrize("time", ["1" + 400 * "0", "NaN", '"later"'])
+def test_time_that_is_none_holds_up_no_row(tmp_path: Path, time: str) -> None:
+    for number in (1, 2):
+        lines = f'{{"time": {time}}}\n{{"time": 1750000000.{number}}}\n'
+        (tmp_path / f"answers-000000000000{number}-1-000001.jsonl").write_text(lines, encoding="utf-8")
+    assert len(list(Journal(tmp_path).rows())) == 4
+
+
+def test_row_of_a_clock_far_ahead_holds_up_no_other(tmp_path: Path) -> None:
+    """Its writer's later rows would come after all of the others'."""
+    ahead = time.time() + 400 * 86_400
+    for number in (1, 2):
+        times = [1_750_000_000 + number + 2 * place for place in range(50)]
+        times[20:20] = [ahead] if number == 1 else []
+        (tmp_path / f"answers-000000000000{number}-1-000001.jsonl").write_bytes(
+            b"".join(json_lines({"time": one} for one in times))
+        )
+    found = [row["time"] for row in Journal(tmp_path).rows()]
+    assert found.pop(39) == ahead and found == sorted(found) and len(found) == 100

@@ -15,7 +15,7 @@ from journals import json_lines
 
 CLASSES = ("猫", "dog", "bird", "frog")
 MODEL, VERSION = "pets@0123456789ab", "0123456789ab"
-START = 1_795_000_000.0
+START = 1_763_464_000.0
 PER_SECOND = 10.0
 FEATURES = 16
 

@@ -76,12 +76,87 @@ def test_without_labels_nothing_is_decided(tmp_path: Path) -> None:
 
 def test_one_of_several_models_is_chosen_by_name(tmp_path: Path) -> None:
     rows, labels = answered(300, (0.8, 0.9), is_shadow=True)
-    rows.append(replace(rows[0], model="old@000000000000", id="x"))
+    rows = [replace(row, model="third@000000000000") if place % 4 == 0 else row for place, row in enumerate(rows)]
     folder = write_journal(tmp_path / "journal", rows)
-    with pytest.raises(ConfigError, match=r"the journal has .*`old@000000000000`"):
+    with pytest.raises(ConfigError, match=r"the journal has .*`third@000000000000:answers`; the same inputs answered "):
         compare_arms(folder)
     found = compare_arms(folder, write_labels(tmp_path / "l.csv", labels), ["pets", "better"])
     assert [arm.model for arm in found.arms] == [A, B]
+    found = compare_arms(folder, models=["pets", "third"])
+    assert {arm.model for arm in found.arms} == {A, "third@000000000000"} and not any(x.is_shadow for x in found.arms)
+
+
+def promoted(tmp_path: Path, *, swapped: bool = True) -> tuple[Path, dict[str, str]]:
+    """B was in the shadow of A, then answered itself, with A in its shadow or without."""
+    rows, labels = answered(600, (0.80, 0.95), is_shadow=True)
+    later, more = answered(200, (0.80, 0.95), is_shadow=True, seed=1)
+    later = [
+        replace(row, id=f"later-{row.id}", time=row.time + 1000, is_shadow=row.model == A)
+        for row in later
+        if swapped or row.model == B
+    ]
+    folder = write_journal(tmp_path / "journal", [*rows, *later])
+    return folder, {**labels, **{f"later-{id}": label for id, label in more.items()}}
+
+
+def test_shadow_that_was_promoted_is_compared_by_what_both_answered(tmp_path: Path) -> None:
+    folder, labels = promoted(tmp_path, swapped=False)
+    found = compare_arms(folder, write_labels(tmp_path / "l.csv", labels))
+    assert [(arm.model, arm.is_shadow, arm.answers) for arm in found.arms] == [(A, False, 600), (B, True, 600)]
+    assert found.better == B and not any("not looked at" in note for note in found.notes)
+
+
+def test_latest_of_two_pairs_is_compared_and_the_other_is_told(tmp_path: Path) -> None:
+    folder, _ = promoted(tmp_path)
+    found = compare_arms(folder)
+    assert [(arm.model, arm.is_shadow, arm.answers) for arm in found.arms] == [(B, False, 200), (A, True, 200)]
+    result = CliRunner().invoke(command, ["compare", str(folder)])
+    told = f"not looked at: `{A}` with `{B}` in its shadow, which answered 600 same inputs: "
+    assert told + f"`--model {A}:answers --model {B}:shadow`\n" in result.stdout
+
+
+def test_labels_say_which_of_two_pairs_is_meant(tmp_path: Path) -> None:
+    folder, labels = promoted(tmp_path)
+    first = {id: label for id, label in labels.items() if not id.startswith("later")}
+    found = compare_arms(folder, write_labels(tmp_path / "l.csv", first))
+    assert [(arm.model, arm.labelled) for arm in found.arms] == [(A, 600), (B, 600)] and found.better == B
+
+
+@pytest.mark.parametrize(
+    ("models", "expected"),
+    [
+        ([f"{A}:answers", f"{B}:shadow"], [(A, False), (B, True)]),
+        (["better:shadow", "pets"], [(A, False), (B, True)]),
+        (["better:shadow"], [(A, False), (B, True)]),
+        (["better:answers", "pets:shadow"], [(B, False), (A, True)]),
+        (["pets", "better"], [(B, False), (A, True)]),
+        (["pets:answers", "better:answers"], [(A, False), (B, False)]),
+    ],
+)
+def test_what_a_model_was_is_chosen_after_its_name(
+    tmp_path: Path, models: list[str], expected: list[tuple[str, bool]]
+) -> None:
+    folder, _ = promoted(tmp_path)
+    words = [word for name in models for word in ("--model", name)]
+    result = CliRunner().invoke(command, ["compare", str(folder), "--json", *words])
+    assert [(arm["model"], arm["is_shadow"]) for arm in json.loads(result.stdout)["arms"]] == expected
+
+
+@pytest.mark.parametrize("models", [["pets:shadow", "better:shadow"], ["nobody"], ["pets", "better", "third"]])
+def test_choice_that_cannot_be_is_refused_with_the_names_to_choose(tmp_path: Path, models: list[str]) -> None:
+    folder, _ = promoted(tmp_path)
+    with pytest.raises(ConfigError, match=f"the journal has `{B}:answers`, `{B}:shadow`, `{A}:answers`, ") as caught:
+        compare_arms(folder, models=models)
+    assert "`--model NAME:answers` or `NAME:shadow`" in str(caught.value.hint)
+
+
+def test_shadow_of_two_that_share_the_requests_is_not_guessed(tmp_path: Path) -> None:
+    rows, _ = answered(600, (0.8, 0.9), is_shadow=True)
+    rows = [replace(row, model="third@1") if place % 4 == 0 else row for place, row in enumerate(rows)]
+    folder = write_journal(tmp_path / "journal", rows)
+    with pytest.raises(ConfigError, match=rf"answered `third@1` with `{B}` in its shadow and `{A}` with `{B}`"):
+        compare_arms(folder)
+    assert {arm.model for arm in compare_arms(folder, models=["pets", "better"]).arms} == {A, B}
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,12 @@ from click.testing import CliRunner, Result
 from streams import CLASSES, MODEL, START, Stream, content_of, write_journal
 
 from danlu.base.errors import ConfigError, ModelError
-from danlu.base.journal import JournalWriter
+from danlu.base.journal import JournalWriter, keep_reference
 from danlu.cli.monitor import command
 from danlu.monitoring import webhook
 from danlu.monitoring.alarms import Event
 from danlu.monitoring.monitor import Monitor, MonitorSettings, monitor, watch
+from danlu.monitoring.rows import Row
 from journals import json_lines
 
 
@@ -70,7 +71,7 @@ def test_steady_service_is_told_in_numbers(steady: Path) -> None:
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
     assert lines[0] == f"{MODEL}: steady"
-    assert lines[1].startswith("  answers     1,500 from 2026-11-18 ")
+    assert lines[1].startswith("  answers     1,500 from 2025-11-18 ")
     assert "below 0.7: " in lines[2] and "unknown: 0.0%" in lines[2]
     assert lines[3].split()[:4] == ["latency", "p50", "1.99", "ms"]
     assert lines[4].startswith("  classes     ") and all(name in lines[4] for name in CLASSES)
@@ -80,11 +81,13 @@ def test_steady_service_is_told_in_numbers(steady: Path) -> None:
 def test_drift_is_told_with_exit_code_3(drifted: Path) -> None:
     result = called(drifted)
     assert result.exit_code == 3
-    assert result.stdout.startswith(f"{MODEL}: drift since 2026-11-18 ")
+    assert result.stdout.startswith(f"{MODEL}: drift since 2025-11-18 ")
     assert "the model is less sure of its answers" in result.stdout or "probabilities are more spread" in result.stdout
     assert "`猫` is " in result.stdout
     page = (drifted / "monitor.html").read_text(encoding="utf-8")
-    assert "猫" in page and "Look at what is sent now" in page and page.count("<svg") == 5
+    assert "猫" in page and "Look at what is sent now" in page and page.count("<svg") == 6, (
+        "drift is drawn for a desk and for a phone"
+    )
     assert 'http-equiv="refresh"' not in page and "<script" not in page
 
 
@@ -156,7 +159,9 @@ def test_lines_that_are_no_answers_are_counted(steady: Path) -> None:
 
 
 def test_damaged_reference_is_refused(steady: Path) -> None:
-    next((steady / "references").iterdir()).write_text('{"model": "m", "reference": {"format": 2}}', encoding="utf-8")
+    next((steady / "references").iterdir()).write_text(
+        json.dumps({"model": MODEL, "reference": {"format": 2}}), encoding="utf-8"
+    )
     with pytest.raises(ModelError, match="does not hold reference statistics"):
         monitor(steady)
 
@@ -175,7 +180,7 @@ def test_alarm_that_lasts_is_posted(drifted: Path, receiver: tuple[str, list[Any
     (found,) = posted
     assert (found["source"], found["event"], found["model"]) == ("danlu", "drift", MODEL)
     assert (
-        found["text"].startswith(MODEL) and found["signals"][0]["ratio"] > 1 and found["time"].startswith("2026-11-18T")
+        found["text"].startswith(MODEL) and found["signals"][0]["ratio"] > 1 and found["time"].startswith("2025-11-18T")
     )
 
 
@@ -391,3 +396,119 @@ def test_two_versions_that_share_the_requests_are_both_watched(tmp_path: Path) -
     models = json.loads(result.stdout)["models"]
     assert [one["replaced"] for one in models] == [False, False]
     assert result.exit_code == 3, "the first drifts, although the other answered last"
+
+
+@pytest.mark.parametrize("wrong", [lambda: time.time() + 400 * 86_400, lambda: 3.9e9, lambda: 1000.0])
+def test_clock_that_was_far_wrong_for_a_while_spoils_nothing_and_is_told(tmp_path: Path, wrong: Any) -> None:
+    stream = Stream(0)
+    rows = [*stream.rows(1500), *stream.rows(900, first=1500, sure=3.0, mixture=(3, 1, 1, 1))]
+    kept, reference = rows[:700] + rows[703:], stream.reference()
+    right = monitor(write_journal(tmp_path / "right", kept, reference)).to_json()
+    rows[700:703] = [replace(row, time=wrong() + place) for place, row in enumerate(rows[700:703])]
+    folder = write_journal(tmp_path / "journal", rows, reference)
+    found = monitor(folder, MonitorSettings(page=tmp_path / "m.html"))
+    assert found.to_json() == {**right, "untimely": 3} and found.models[0].state == "drift"
+    assert found.models[0].timeline.seconds == 10, "the chart is as fine as before"
+    told = "3 answers are left out: their clock was before 2020, or more than a day ahead of this machine's"
+    assert told in called(folder, "--no-page").stdout
+    assert told.partition(":")[0] in (tmp_path / "m.html").read_text(encoding="utf-8")
+
+
+def test_clock_a_little_ahead_is_believed(tmp_path: Path) -> None:
+    """Another machine's, or a zone that was set wrongly."""
+    rows = list(Stream(0).rows(300, start=time.time() + 12 * 3600))
+    found = monitor(write_journal(tmp_path / "journal", rows))
+    assert found.untimely == 0 and found.models[0].timeline.whole().answers == 300
+
+
+def test_journal_with_nothing_but_wrong_times_asks_for_the_clock(tmp_path: Path) -> None:
+    folder = write_journal(tmp_path / "journal", Stream(0).rows(30, start=3.9e9))
+    with pytest.raises(ConfigError, match=r"nothing was answered in .*; 30 answers are left out") as caught:
+        monitor(folder)
+    assert caught.value.hint == "is the clock right, of the service and of this machine?"
+
+
+def test_later_version_is_no_replacement_because_of_a_wrong_clock(tmp_path: Path) -> None:
+    rows = list(Stream(0).rows(1000))
+    rows[10] = replace(rows[10], model="pets@ffffffffffff", time=time.time() + 9e7)
+    found = monitor(write_journal(tmp_path / "journal", rows))
+    assert [(one.model, one.is_replaced) for one in found.models] == [(MODEL, False)]
+
+
+def many_versions(folder: Path, count: int, each: int = 200) -> Path:
+    """A service that takes another version each hour; the odd ones drift."""
+    stream, reference = Stream(0), Stream(0).reference()
+    rows: list[Row] = []
+    for number in range(count):
+        own = stream.rows(each, start=START + 3600 * number, shift=9.0 * (number % 2))
+        rows += [replace(row, model=f"pets@{number:012x}", id=f"{number}-{row.id}") for row in own]
+        keep_reference(folder, f"pets@{number:012x}", f"{number:012x}", reference.to_json())
+    return write_journal(folder, rows)
+
+
+def test_versions_that_were_replaced_are_kept_in_bounded_memory_and_told_in_short(tmp_path: Path) -> None:
+    import tracemalloc
+
+    folder = many_versions(tmp_path / "journal", 200)
+    tracemalloc.start()
+    try:
+        reader = Monitor(folder, MonitorSettings())
+        reader.read()
+        reader.catch_up()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 12 * 2**20
+    found = reader.result()
+    assert [one.model for one in found.models] == [f"pets@{number:012x}" for number in range(199, 178, -1)]
+    assert [one.is_replaced for one in found.models] == [False] + 20 * [True]
+    assert (found.older.versions, found.older.answers, found.older.alarms) == (179, 179 * 200, 89)
+    assert [len(one.alarms) for one in found.models] == [one % 2 for one in range(199, 178, -1)], "alarms are kept"
+    result = called(folder)
+    lines = result.stdout.splitlines()
+    assert result.exit_code == 3 and len(lines) < 60
+    assert lines[-1] == "not listed: 179 older versions that were replaced, after 35,800 answers; their alarms: 89"
+    assert lines[-2].startswith(f"pets@{179:012x} (replaced): drift; 200 answers from 2025-11-")
+    assert lines[-2].endswith("; alarms: 1") and lines[-3].startswith(f"pets@{180:012x} (replaced): steady; 200 ")
+    page = (folder / "monitor.html").read_text(encoding="utf-8")
+    assert page.count("<svg") == 4 * 6 and "179 older versions that were replaced" in page
+    assert "Replaced before" in page and f"pets@{180:012x}" in page and f"pets@{178:012x}" not in page
+    told = json.loads(called(folder, "--json", "--no-page").stdout)
+    assert len(told["models"]) == 21 and told["older"] == {"versions": 179, "answers": 35_800, "alarms": 89}
+
+
+def test_version_that_answers_again_is_watched_again(tmp_path: Path) -> None:
+    """A new version was no good, and the old bundle came back."""
+    stream = Stream(0)
+    old = list(stream.rows(1000))
+    new = [replace(row, model="pets@ffffffffffff") for row in stream.rows(100, start=START + 7200)]
+    again = list(stream.rows(800, start=START + 14_400, shift=9.0))
+    folder = write_journal(tmp_path / "journal", [*old, *new], stream.reference())
+    reader = Monitor(folder, MonitorSettings())
+    reader.read()
+    assert [one.is_replaced for one in reader.result().models] == [False, True]
+    assert all(book is None or not len(book.watch._labels) for key, book in reader._books.items() if key[0] == MODEL)
+    write_journal(folder, again)
+    reader.read()
+    reader.catch_up()
+    found = {one.model: one for one in reader.result().models}
+    assert found[MODEL].state == "drift" and not found[MODEL].is_replaced
+    assert found[MODEL].timeline.whole().answers == 1800 and found[MODEL].look is not None
+    assert found[MODEL].look.answers == 1800
+
+
+def test_model_of_another_name_that_took_its_place_replaced_it(tmp_path: Path) -> None:
+    stream = Stream(0)
+    rows = [*stream.rows(900, shift=9.0)]
+    rows += [replace(row, model="dogs@1") for row in stream.rows(900, start=START + 200)]
+    folder = write_journal(tmp_path / "journal", rows, stream.reference())
+    assert [one.is_replaced for one in monitor(folder).models] == [False, False], "it may answer again"
+    write_journal(folder, [replace(row, model="dogs@1") for row in stream.rows(9, start=START + 90_000)])
+    assert [(one.model, one.is_replaced) for one in monitor(folder).models] == [("dogs@1", False), (MODEL, True)]
+
+
+def test_answer_names_no_file_outside_the_references(tmp_path: Path) -> None:
+    keep_reference(tmp_path / "journal" / "references", "x@12", "12", {})
+    (tmp_path / "journal" / "references" / "references").rename(tmp_path / "out")
+    rows = [replace(row, model="x@../../out/12") for row in Stream(0).rows(10)]
+    assert monitor(write_journal(tmp_path / "journal", rows)).models[0].state == "no reference"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import os
 import resource
@@ -14,13 +15,17 @@ import threading
 import time
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
+from bundles import made
 from server import Server
 from test_answers import picture
 
 import danlu
 from danlu.base.journal import Journal
+from danlu.serving.deployment import Arm, Deployment, load_arm
+from danlu.serving.lane import Limits
 from danlu.serving.serve import ServeSettings, serve
 from pictures import write_pictures
 
@@ -151,6 +156,17 @@ def test_bundle_is_replaced_while_it_serves_and_a_bad_one_is_not(images: Path, h
         assert 'outcome="refused"} 1.0' in server.ask("GET", "/metrics")[1]
 
 
+def test_workers_say_who_they_are_where_there_are_several(images: Path, tmp_path: Path) -> None:
+    place = shutil.copytree(images, tmp_path / "bundle")
+    with Server([place], tmp_path, "--workers", 2) as server:
+        wait_for(lambda: len(server.workers) == 2 and server.post(picture())[0] == 200)
+        time.sleep(1)  # until both can answer
+        (place / "new.json").write_bytes((place / "bundle.json").read_bytes()[:-9])
+        os.replace(place / "new.json", place / "bundle.json")
+        wait_for(lambda: server.log.count("goes on") == 2)
+        assert all(f"worker {process}: warning: images@" in server.log for process in server.workers)
+
+
 def test_journal_that_cannot_be_written_fails_no_request(images: Path, tmp_path: Path) -> None:
     with Server([images], tmp_path, "--workers", 1) as server:
         (worker,) = server.workers
@@ -203,18 +219,29 @@ def test_damaged_file_beside_the_same_mark_is_said(images: Path, tmp_path: Path)
         assert server.post(picture())[0] == 200
 
 
-def test_bundle_of_other_classes_is_taken_alone_and_not_beside_another(images: Path, tmp_path: Path) -> None:
-    pictures = tmp_path / "two classes"
-    write_pictures(pictures)
+@pytest.fixture(scope="module")
+def fewer(home: Path) -> Path:
+    """A bundle of two of the three classes."""
+    pictures = write_pictures(home / "two classes")
     shutil.rmtree(pictures / "blue")
-    settings = {"training.epochs": 1, "training.threads": 1, "data.image_size": 16}
-    fewer = danlu.export(danlu.train(pictures, settings, name="fewer"))
+    return made(home, "fewer", pictures, **{"model.name": "mlp", "data.image_size": 16})
+
+
+def put(bundle: Path, place: Path) -> None:
+    """As a deployment does: the new folder in place of the old one."""
+    if place.exists():
+        os.rename(place, place.with_name(f"{place.name} before {time.monotonic_ns()}"))
+    shutil.copytree(bundle, place)
+
+
+def test_bundle_of_other_classes_is_taken_alone_and_not_beside_another(
+    images: Path, fewer: Path, tmp_path: Path
+) -> None:
     for number, beside in enumerate((["--shadow", images], [])):
         folder = tmp_path / str(number)
-        place = shutil.copytree(images, folder / "bundle")
+        put(images, place := folder / "bundle")
         with Server([place], folder, *beside, "--workers", 1) as server:
-            os.rename(place, folder / "old")
-            shutil.copytree(fewer, folder / "bundle")
+            put(fewer, place)
             if beside:
                 wait_for(lambda found=server: "has other classes than what is served beside it" in found.log)
                 assert server.post(picture())[1]["model"].startswith("images@")
@@ -222,6 +249,118 @@ def test_bundle_of_other_classes_is_taken_alone_and_not_beside_another(images: P
                 wait_for(lambda found=server: found.post(picture())[1]["model"].startswith("fewer@"))
                 assert len(server.post(picture())[1]["probabilities"]) == 2
                 assert "has other classes than images@" in server.log
+
+
+def test_two_bundles_that_share_their_users_get_other_classes_together(
+    images: Path, fewer: Path, tmp_path: Path
+) -> None:
+    places = [tmp_path / "a", tmp_path / "b"]
+    for place in places:
+        put(images, place)
+
+    def classes() -> set[int]:
+        return {len(server.post(picture(), X_Sticky_Key=str(user))[1].get("probabilities", ())) for user in range(20)}
+
+    with Server(places, tmp_path, "--split", "50/50", "--workers", 1) as server:
+        put(fewer, places[0])
+        told = f"it is taken as soon as `{places[1]}` is replaced by its like"
+        wait_for(lambda: told in server.log)
+        assert classes() == {3}
+        put(fewer, places[1])
+        wait_for(lambda: server.log.count("fewer@") >= 4)
+        assert classes() == {2}
+        assert server.log.count(" replaces images@") == 2
+
+
+@pytest.mark.parametrize(
+    ("bundles", "served", "told"),
+    [
+        ("fewer fewer fewer", "fewer fewer fewer", "replaces images@"),
+        ("fewer images fewer", "images images images", "has other classes than what is served beside it"),
+        ("fewer fewer images", "images images images", "has other classes than what is served beside it"),
+        ("fewer fewer damaged", "images images images", "is not what the bundle was made with"),
+        ("fewer fewer nothing", "images images images", "goes on"),
+        ("fewer other images", "images other images", "has other classes than what is served beside it"),
+        ("other damaged images", "other images images", "has other classes than what is served beside it"),
+        ("texts texts texts", "images images images", "reads texts now, it read images before"),
+    ],
+)
+def test_bundles_of_two_arms_and_a_shadow_are_replaced_together_or_not(
+    request: pytest.FixtureRequest,
+    home: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    bundles: str,
+    served: str,
+    told: str,
+) -> None:
+    places = [tmp_path / name for name in "abc"]
+
+    def lay(name: str, place: Path) -> None:
+        if name == "nothing":
+            return shutil.rmtree(place)
+        put(request.getfixturevalue("fewer" if name == "damaged" else name), place)
+        if name == "damaged":
+            (place / "model.onnx").write_bytes(b"x")
+        return None
+
+    async def reloaded() -> tuple[bool, list[str]]:
+        limits = Limits(threads=1)
+        first, second, shadow = [
+            await load_arm(place, share, limits) for place, share in zip(places, (0.5, 0.5, 0), strict=True)
+        ]
+        deployment = Deployment([first, second], limits, shadow)
+        for name, place in zip(bundles.split(), places, strict=True):
+            if name != "images":
+                lay(name, place)
+        went_well = await deployment.reload()
+        assert deployment.shadow is not None
+        return went_well, [arm.name for arm in (*deployment.arms, deployment.shadow)]
+
+    for place in places:
+        put(request.getfixturevalue("images"), place)
+    went_well, names = asyncio.run(reloaded())
+    assert names == served.split() and went_well == (bundles == "fewer fewer fewer")
+    assert told in capsys.readouterr().err
+
+
+def test_worker_that_starts_between_two_replacements_says_so(
+    images: Path, fewer: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def started() -> None:
+        limits = Limits(threads=1)
+        Deployment([await load_arm(place, 0.5, limits) for place in (images, fewer)], limits)
+
+    asyncio.run(started())
+    assert f"not all of these have the same classes: `{images}`, `{fewer}`" in capsys.readouterr().err
+
+
+def test_bundle_that_is_replaced_again_while_it_is_read_is_left_for_the_next_time(
+    images: Path, fewer: Path, other: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was checked is what is served."""
+    place, later = tmp_path / "a", [fewer]
+
+    async def load(*of: Any) -> Arm:
+        if later:
+            put(later.pop(), place)
+        return await load_arm(*of)
+
+    async def reloaded() -> list[tuple[bool, str]]:
+        limits = Limits(threads=1)
+        deployment = Deployment([await load_arm(place, 1.0, limits)], limits)
+        monkeypatch.setattr("danlu.serving.deployment.load_arm", load)
+        put(other, place)
+        return [(await deployment.reload(), deployment.arms[0].name) for _ in range(2)]
+
+    put(images, place)
+    assert asyncio.run(reloaded()) == [(False, "images"), (True, "fewer")]
+
+
+@pytest.fixture(scope="module")
+def other(home: Path) -> Path:
+    """Another bundle of the same classes."""
+    return made(home, "other", home / "images", **{"model.name": "mlp", "data.image_size": 16, "training.epochs": 1})
 
 
 def wait_for(is_so: object, seconds: float = 10.0) -> None:

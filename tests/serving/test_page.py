@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
 import os
+import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,8 @@ from server import Server
 from test_answers import picture
 
 from browsing import CHROMIUM, Opened, chromium, opened
+from danlu.serving import app
+from danlu.serving.service import Service
 
 pytest.importorskip("playwright.sync_api")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
@@ -165,3 +170,61 @@ def test_routes_of_a_service_with_a_key_tell_where_it_goes(browser: Any, images:
         document = server.ask("GET", "/openapi.json", X_API_Key="a-secret-key")[1]
         assert document["security"] == [{"key": []}, {"bearer": []}, {"basic": []}]
         assert document["paths"]["/readyz"]["get"]["security"] == []
+
+
+def codes_of_refusals() -> set[str]:
+    """Every word that a program can compare, as the sources have them."""
+    found = set(app.CODES.values()) | set(re.findall(r'"(\w+)"', inspect.getsource(Service.status.fget)))
+    for path in Path(app.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Refusal":
+                found |= {part.value for part in ast.walk(node.args[1]) if isinstance(part, ast.Constant)}
+    return found - {"ready"}
+
+
+def test_every_error_has_a_chinese_sentence(browser: Any, server: Server) -> None:
+    codes = codes_of_refusals()
+    assert {"busy", "unreadable", "not_found", "refused", "stuck"} <= codes and len(codes) > 20
+    found = visit(browser, server)
+    sentences = found.page.evaluate("SAYS.zh.refused")
+    assert sorted(sentences) == sorted(codes)
+    assert all(re.fullmatch(r".*[\u4e00-\u9fff]{2}.*。", sentence) for sentence in sentences.values())
+    assert found.missing_glyphs("".join(sentences.values())) == []
+
+
+def refusing(code: str) -> Callable[[Any], object]:
+    """The answer of a service that refuses for this reason."""
+    return lambda route: route.fulfill(status=503, json={"error": {"code": code, "message": "what it says"}})
+
+
+def test_errors_are_told_in_the_language_of_the_page(browser: Any, server: Server) -> None:
+    found = visit(browser, server)
+    found.page.wait_for_selector("#images:visible")
+
+    def told(file: bytes = b"no image") -> str:
+        found.page.set_input_files("#file", {"name": "b.png", "mimeType": "image/png", "buffer": file})
+        found.page.wait_for_selector("#problem:visible")
+        return str(found.page.inner_text("#problem"))
+
+    assert "is not an image" in told()
+    found.page.click("[data-language=zh]")
+    assert found.page.inner_text("#problem").startswith("无法读取该内容"), "what stands there is said anew"
+    found.page.click("[data-language=en]")
+    assert "is not an image" in found.page.inner_text("#problem")
+    found.page.click("[data-language=zh]")
+    for code, expected in (
+        ("busy", "等待的请求太多，请稍后再试。"),
+        ("too_large", "内容过大，超过了服务的上限。"),
+        ("stuck", "模型没有响应，请稍后再试。"),
+        ("new_code", "what it says"),
+        ("toString", "what it says"),
+    ):
+        found.page.route("**/predict", refusing(code))
+        assert told() == expected
+    found.page.route("**/predict", lambda route: route.abort())
+    assert told() == "无法连接服务。"
+    found.page.unroute("**/predict")
+    found.page.set_input_files("#file", {"name": "a.png", "mimeType": "image/png", "buffer": picture()})
+    assert said(found) == "红"
+    found.page.click("[data-language=en]")
+    assert not found.page.locator("#problem").is_visible()

@@ -16,7 +16,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,12 @@ MOST_QUEUED = 50_000
 SECONDS = 0.05
 AT_ONCE = 1000  # lines to a call of the system
 LONGEST_LINE = 1 << 20
+BLOCK_BYTES = (4 * 2**10, 64 * 2**10)  # that are read of a file at once
+MOST_BLOCKS_BYTES = 16 * 2**20  # of all writers together
+EARLIEST = 1_577_836_800.0  # seconds since 1970, in 2020: older than every journal
+MOST_AHEAD = 86_400.0  # seconds; zones that are set wrongly are less apart
 REFERENCES = "references"
+_VERSION = re.compile(r"[0-9a-f]{1,64}")
 _NAME = re.compile(r"answers-(\d{13})-(\d+)-(\d{6})\.jsonl")  # milliseconds since 1970, process, number
 
 
@@ -143,36 +148,75 @@ class Journal:
         self._read: dict[Path, int] = {}  # bytes of each file that were read
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Those that were not read before, in the order of their `time`, as far as each writer keeps it."""
+        """Those that were not read before, in the order of their `time`, as far as each writer keeps it; a row whose
+        time lies ahead of now comes with those of its writer before it.
+
+        One file is open at a time, and of a writer whose time has not come nothing is held but that time: there may be
+        thousands of writers, as each start of a worker is one.
+        """
         files = sorted((path for folder in self.folders for path in journal_files(folder)), key=_writer_of)
         writers = [list(group) for _, group in groupby(files, key=_writer_of)]
-        yield from heapq.merge(*(self._rows_of(own) for own in writers), key=_time_of)
+        smallest, largest = BLOCK_BYTES
+        block = min(largest, max(smallest, MOST_BLOCKS_BYTES // max(1, len(writers))))
+        latest = time.time() + MOST_AHEAD
+        starts = [self._next_time(own, latest) for own in writers]
+        heads = [(start, number) for number, start in enumerate(starts) if start is not None]
+        heapq.heapify(heads)
+        begun: dict[int, Iterator[dict[str, Any]]] = {}
+        held: dict[int, dict[str, Any]] = {}  # of each that began, the row whose time has not come
+        while heads:
+            _, number = heapq.heappop(heads)
+            later = begun.pop(number, None) or self._rows_of(writers[number], block)
+            first = [held.pop(number)] if number in held else []
+            for row in chain(first, later):
+                if heads and heads[0] < (head := (_time_of(row, latest), number)):
+                    heapq.heappush(heads, head)
+                    begun[number], held[number] = later, row
+                    break
+                yield row
 
     def references(self) -> dict[str, Any]:
-        """Model → its reference statistics, as the service left them. Raises `ModelError` for a damaged file."""
-        found = {}
-        for path in sorted(path for folder in self.folders for path in (folder / REFERENCES).glob("*.json")):
-            try:
-                content = json.loads(path.read_text(encoding="utf-8"))
-                found[str(content["model"])] = content["reference"]
-            except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-                raise ModelError(f"`{path}` does not hold reference statistics: {error}") from error
-        return found
+        """Model → its reference statistics, of all that ever answered. Raises `ModelError` for a damaged file."""
+        paths = sorted(path for folder in self.folders for path in (folder / REFERENCES).glob("*.json"))
+        return dict(map(_read_reference, paths))
 
-    def _rows_of(self, files: Sequence[Path]) -> Iterator[dict[str, Any]]:
+    def reference(self, model: str) -> Any | None:
+        """The reference statistics of a model, as the service left them; None where there are none. Raises `ModelError`
+        for a damaged file."""
+        version = model.rpartition("@")[2]
+        if not _VERSION.fullmatch(version):  # what an answer says is not to name any file
+            return None
+        for folder in self.folders:
+            path = folder / REFERENCES / f"{version}.json"
+            if path.is_file():
+                found, reference = _read_reference(path)
+                if found == model:  # a bundle may be served under two names
+                    return reference
+        return None
+
+    def _next_time(self, files: Sequence[Path], latest: float) -> float | None:
+        """Of the first row of a writer that was not read, which stays unread; None where it has none."""
+        for path, start, row in self._placed(files, BLOCK_BYTES[0]):
+            self._read[path] = start
+            return _time_of(row, latest)
+        return None
+
+    def _rows_of(self, files: Sequence[Path], block: int) -> Iterator[dict[str, Any]]:
+        return (row for _, _, row in self._placed(files, block))
+
+    def _placed(self, files: Sequence[Path], block: int) -> Iterator[tuple[Path, int, dict[str, Any]]]:
+        """Each row that was not read, with its file and where it starts in it."""
         for path in files:
-            with suppress(FileNotFoundError), open(path, "rb") as file:  # it may be rotated away meanwhile
-                file.seek(self._read.get(path, 0))
-                while line := file.readline(LONGEST_LINE):
-                    is_whole = line.endswith(b"\n")
-                    if not is_whole and len(line) < LONGEST_LINE:
-                        break
-                    self._read[path] = self._read.get(path, 0) + len(line)
-                    row = _row(line) if is_whole else None
+            with suppress(FileNotFoundError):  # it may be rotated away meanwhile
+                end = self._read.get(path, 0)
+                for line in _lines(path, end, block):
+                    start, end = end, end + len(line)
+                    self._read[path] = end
+                    row = _row(line) if line.endswith(b"\n") else None
                     if row is None:
                         self.torn += 1
                     else:
-                        yield row
+                        yield path, start, row
 
 
 def keep_reference(folder: Path, model: str, version: str, reference: Mapping[str, Any]) -> None:
@@ -181,11 +225,52 @@ def keep_reference(folder: Path, model: str, version: str, reference: Mapping[st
     write_json(folder / REFERENCES / f"{version}.json", {"format": 1, "model": model, "reference": reference})
 
 
+def _read_reference(path: Path) -> tuple[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return str(content["model"]), content["reference"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ModelError(f"`{path}` does not hold reference statistics: {error}") from error
+
+
+def can_be(time: float, now: float) -> bool:
+    """Whether a service that wrote this time had a clock: one that starts without says 1970, or any year."""
+    return EARLIEST <= time <= now + MOST_AHEAD
+
+
 def journal_files(folder: Path) -> list[Path]:
     """Oldest first."""
     there = folder.iterdir() if folder.is_dir() else ()
     found = [path for path in there if _NAME.fullmatch(path.name) and path.is_file()]
     return sorted(found, key=lambda path: path.name)
+
+
+def _lines(path: Path, start: int, block: int) -> Iterator[bytes]:
+    """The whole lines of a file from a place on, and pieces of those that are too long. The file is open only while a
+    block of it is read."""
+    rest = b""
+    while data := _block(path, start, block):
+        start += len(data)
+        *whole, rest = (rest + data).split(b"\n")
+        for line in whole:
+            if len(line) < LONGEST_LINE:
+                yield line + b"\n"
+            else:
+                yield from _pieces(line + b"\n")
+        if len(rest) >= LONGEST_LINE:
+            *pieces, rest = _pieces(rest)
+            yield from pieces
+
+
+def _block(path: Path, start: int, size: int) -> bytes:
+    with open(path, "rb", buffering=0) as file:
+        file.seek(start)
+        return file.read(size)
+
+
+def _pieces(line: bytes) -> Iterator[bytes]:
+    for place in range(0, len(line), LONGEST_LINE):
+        yield line[place : place + LONGEST_LINE]
 
 
 def _row(line: bytes) -> dict[str, Any] | None:
@@ -196,9 +281,10 @@ def _row(line: bytes) -> dict[str, Any] | None:
     return row if isinstance(row, dict) else None
 
 
-def _time_of(row: Mapping[str, Any]) -> float:
-    time = row.get("time")
-    return float(time) if isinstance(time, (int, float)) else 0.0
+def _time_of(row: Mapping[str, Any], latest: float) -> float:
+    """0 where it cannot be: a clock that was far ahead for a moment is no reason to hold up all that comes after."""
+    found = row.get("time")
+    return float(found) if isinstance(found, (int, float)) and 0 < found <= latest else 0.0
 
 
 def _writer_of(path: Path) -> tuple[Path, str, str]:

@@ -8,12 +8,19 @@ from contextlib import contextmanager
 from unicodedata import east_asian_width
 
 _silent = False
+_name = ""
+
+
+def name_process(name: str) -> None:
+    """Let every line begin with this, where several processes talk to the same person."""
+    global _name
+    _name = f"{name}: "
 
 
 def say(text: str) -> None:
     """One line for the person watching."""
     if not _silent:
-        print(text, file=sys.stderr, flush=True)
+        print(f"{_name}{text}", file=sys.stderr, flush=True)
 
 
 def warn(text: str) -> None:

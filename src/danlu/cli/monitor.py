@@ -77,9 +77,9 @@ def read(
     if is_watching:
         if as_json:
             raise click.UsageError("--watch tells events as they happen; --json is for one look")
-        before: list[tuple[str, str]] = []
+        before: object = None
         for found in watch(folders, settings, lambda event: log.warn(f"{event.model}: {event.text}")):
-            now = [(one.model, one.state) for one in found.models]
+            now = [(one.model, one.state) for one in found.models], found.untimely > 0
             if now != before:
                 _print(found)
                 before = now
@@ -101,25 +101,40 @@ def _seconds(told: str | None) -> float | None:
 
 
 def _print(found: Monitored) -> None:
-    for one in found.models:
+    for one in found.in_full:
         _print_model(one)
-    if found.unread:
-        click.echo(f"{found.unread:,} lines of the journal could not be read")
+    for one in found.in_short:
+        _print_short(one)
+    for note in found.notes:
+        click.echo(note)
     if found.page is not None:
         click.echo(f"page: {found.page}", err=True)
 
 
-def _print_model(one: Watched) -> None:
-    from danlu.monitoring.alarms import local
+def _title(one: Watched) -> str:
     from danlu.monitoring.drift import FEWEST
 
-    told, alarm = one.to_json(), one.alarm
     few = f"too few answers, of {FEWEST} that it takes"
     state = {"retrain": "time to retrain", "too few answers": few}.get(one.state, one.state)
+    kind = (" (shadow)" if one.is_shadow else "") + (" (replaced)" if one.is_replaced else "")
+    return f"{one.model}{kind}: {state}"
+
+
+def _print_short(one: Watched) -> None:
+    from danlu.monitoring.alarms import local
+
+    whole, alarms = one.timeline.whole(), f"; alarms: {len(one.alarms):,}" if one.alarms else ""
+    times = f"{local(one.timeline.first)} to {local(one.timeline.last)}"
+    click.echo(f"{_title(one)}; {whole.answers:,} answers from {times}{alarms}")
+
+
+def _print_model(one: Watched) -> None:
+    from danlu.monitoring.alarms import local
+
+    told, alarm = one.to_json(), one.alarm
     since = f" since {local(alarm.start)}" if alarm is not None else ""
     since += f", over {alarm.answers:,} answers" if alarm is not None and alarm.answers else ""
-    kind = (" (shadow)" if one.is_shadow else "") + (" (replaced)" if one.is_replaced else "")
-    click.echo(f"{one.model}{kind}: {state}{since}")
+    click.echo(f"{_title(one)}{since}")
     latency = "   ".join(f"{name} {ms:.3g} ms" for name, ms in told["latency_ms"].items())
     rows = {
         "answers": f"{told['answers']:,} from {local(one.timeline.first)} to {local(one.timeline.last)}",
@@ -144,13 +159,20 @@ def _print_model(one: Watched) -> None:
 @command.command("compare", short_help="Which of two models in JOURNAL is better.")
 @click.argument("folders", metavar="JOURNAL…", nargs=-1, required=True)
 @click.option("--labels", type=click.Path(), help="CSV with the columns id and label: what is right.")
-@click.option("--model", "models", multiple=True, metavar="NAME", help="Twice, where JOURNAL has more than two.")
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    metavar="NAME",
+    help="Twice, where JOURNAL has more than two; NAME:answers or NAME:shadow where it was both.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Everything as JSON on stdout.")
 def compare(folders: tuple[str, ...], labels: str | None, models: tuple[str, ...], as_json: bool) -> None:
     """Compare the models in JOURNAL, by a test that may be looked at any time.
 
     \b
     danlu monitor compare journal --labels labels.csv
+    danlu monitor compare journal --model A:answers --model B:shadow
     """
     from danlu.monitoring.comparing import compare_arms
 

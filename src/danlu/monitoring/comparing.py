@@ -6,13 +6,14 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from danlu.base.errors import ConfigError, DataError
 from danlu.base.journal import Journal
-from danlu.monitoring.monitor import Places, open_journal
+from danlu.monitoring.monitor import Key, Places, open_journal
 from danlu.monitoring.rows import Row, row_of
 from danlu.monitoring.timeline import Timeline
 from danlu.prediction.reference import Reference
@@ -22,7 +23,8 @@ MOST_PENDING = 100_000  # answers that wait for the other model's to the same in
 TOLD = 5
 MOST_NAMED = 20
 COLUMNS = (("id", "编号"), ("label", "标签"))
-Key = tuple[str, bool]  # a model, and whether it is a shadow
+ROLES = {":answers": False, ":shadow": True}  # after the name of a model, which may have been both
+Pair = tuple[Key, Key]  # a shadow second
 
 
 @dataclass(frozen=True)
@@ -59,15 +61,17 @@ def compare_arms(places: Places, labels: str | Path | None = None, models: Seque
     requests by their shares of right answers.
 
     `labels`: a CSV file with the columns `id`, of an answer, and `label`, what is right. `models`: their names or the
-    beginnings of these, where the journal has more than two. The labels have to come without regard to the answers, and
-    new ones at the end of the file: the promise of the test is for looking again with more of them.
+    beginnings of these, where the journal has more than two; with `:answers` or `:shadow`, what they were. Of several
+    pairs that answered the same inputs, the one with most labels is taken, and of these the latest. The labels have to
+    come without regard to the answers, and new ones at the end of the file: the promise of the test is for looking
+    again with more of them.
     Raises `ConfigError` and `DataError`.
 
     >>> compare_arms("journal", "labels.csv").better     # doctest: +SKIP
     'photos@3f1c0a9b7d52'
     """
     right = _read_labels(Path(labels)) if labels is not None else {}
-    keys = _arms(open_journal(places), models)
+    keys, others = _arms(open_journal(places), models, right)
     _check_labels(right, open_journal(places), keys)
     comparing = _Paired(keys, right) if keys[1][1] else _Shared(keys, right)
     for content in open_journal(places).rows():
@@ -75,7 +79,8 @@ def compare_arms(places: Places, labels: str | Path | None = None, models: Seque
         if row is not None and (row.model, row.is_shadow) in keys:
             comparing.add(row)
     comparing.judge()
-    return comparing.result()
+    found = comparing.result()
+    return replace(found, notes=(*found.notes, *others))
 
 
 class _Comparing:
@@ -190,29 +195,108 @@ def _decision(better: str | None, e_value: float | None) -> str:
     return f"{better} is better: e-value {e_value:.3g}, {DECIDES:g} decides"
 
 
-def _arms(journal: Journal, models: Sequence[str]) -> tuple[Key, Key]:
-    """The two to compare, a shadow second."""
-    found: dict[Key, int] = {}
-    for content in journal.rows():
-        row = row_of(content)
-        if row is not None:
-            key = (row.model, row.is_shadow)
-            found[key] = found.get(key, 0) + 1
-    chosen = [key for key in found if not models or any(key[0].startswith(name) for name in models)]
-    if len(chosen) != 2 or (chosen[0][1] and chosen[1][1]):
-        there = ", ".join(f"`{model}`{' (shadow)' if shadow else ''}" for model, shadow in sorted(found)) or "none"
+@dataclass
+class _Together:
+    """The inputs that both of a pair answered. `first`, `last`: which rows of the journal, counted."""
+
+    inputs: int = 0
+    labelled: int = 0
+    first: int = 0
+    last: int = 0
+
+
+def _arms(journal: Journal, models: Sequence[str], right: Mapping[str, str]) -> tuple[Pair, list[str]]:
+    """The two to compare, a shadow second, and what else could be."""
+    counts, together = _answered(journal, right)
+    of_names = list(dict.fromkeys(models))
+    pairs = [pair for pair in map(_ordered, combinations(counts, 2)) if not pair[0][1] and _are_named(pair, of_names)]
+    there = sorted((pair for pair in pairs if pair in together), key=lambda pair: _weight(together[pair]))
+    chosen, rest = there[-1:] or pairs, there[:-1]
+    if len(chosen) != 1 or len(of_names) > 2 or any(_is_like(together[one], together[chosen[0]]) for one in rest):
+        told = ", ".join(f"`{_spoken(key)}`" for key in sorted(counts)) or "none"
+        same = "; the same inputs answered " + " and ".join(map(_told, there)) if len(there) > 1 else ""
         raise ConfigError(
-            f"two models are compared, at most one of them a shadow; the journal has {there}",
-            hint="`--model NAME` twice chooses two; `danlu serve A B --split 90/10` or `--shadow B` asks both",
+            f"two models are compared, at most one of them a shadow; the journal has {told}{same}",
+            hint="`--model NAME` twice chooses two, `--model NAME:answers` or `NAME:shadow` what it was;"
+            " `danlu serve A B --split 90/10` or `--shadow B` asks both",
         )
-    first, second = sorted(chosen, key=lambda key: (key[1], -found[key]))
+    first, second = chosen[0] if chosen[0][1][1] else sorted(chosen[0], key=lambda key: -counts[key])
+    return (first, second), [_other(pair, together[pair]) for pair in reversed(rest)]
+
+
+def _is_like(one: _Together, best: _Together) -> bool:
+    """Whether nothing says that the other is meant: it was at the same time, but for workers that took a new bundle a
+    little later than others, and no labels are for it alone."""
+    overlap = min(one.last, best.last) - max(one.first, best.first)
+    is_beside = overlap > min(one.last - one.first, best.last - best.first) / 2
+    return is_beside and (one.labelled > 0 or best.labelled == 0)
+
+
+def _answered(journal: Journal, right: Mapping[str, str]) -> tuple[dict[Key, int], dict[Pair, _Together]]:
+    """How often each answered, and which answered the same inputs as a shadow."""
+    counts: dict[Key, int] = {}
+    together: dict[Pair, _Together] = {}
+    pending: dict[str, Key] = {}
+    for place, content in enumerate(journal.rows()):
+        row = row_of(content)
+        if row is None:
+            continue
+        key = (row.model, row.is_shadow)
+        counts[key] = counts.get(key, 0) + 1
+        other = pending.pop(row.id, None)
+        if other is None or other[1] == row.is_shadow:
+            pending[row.id] = key
+            if len(pending) > MOST_PENDING:
+                del pending[next(iter(pending))]
+            continue
+        found = together.setdefault(_ordered((key, other)), _Together(first=place))
+        found.inputs, found.last = found.inputs + 1, place
+        found.labelled += row.id in right
+    return counts, together
+
+
+def _ordered(pair: Sequence[Key]) -> Pair:
+    first, second = sorted(pair, key=lambda key: (key[1], key[0]))
     return first, second
+
+
+def _weight(found: _Together) -> tuple[int, int]:
+    return found.labelled, found.last
+
+
+def _are_named(pair: Pair, names: Sequence[str]) -> bool:
+    """Whether each name is one of the two, and another one than that of another name."""
+    if len(names) < 2:
+        return not names or any(_is_named(key, names[0]) for key in pair)
+    orders = (pair, pair[::-1])
+    return any(all(_is_named(key, name) for key, name in zip(order, names[:2], strict=True)) for order in orders)
+
+
+def _is_named(key: Key, name: str) -> bool:
+    for ending, is_shadow in ROLES.items():
+        if name.endswith(ending):
+            return key[1] == is_shadow and key[0].startswith(name.removesuffix(ending))
+    return key[0].startswith(name)
+
+
+def _spoken(key: Key) -> str:
+    """As `--model` takes it."""
+    return key[0] + next(ending for ending, is_shadow in ROLES.items() if is_shadow == key[1])
+
+
+def _told(pair: Pair) -> str:
+    return f"`{pair[0][0]}` with `{pair[1][0]}` in its shadow"
+
+
+def _other(pair: Pair, found: _Together) -> str:
+    choice = " ".join(f"--model {_spoken(key)}" for key in pair)
+    return f"not looked at: {_told(pair)}, which answered {found.inputs:,} same inputs: `{choice}`"
 
 
 def _check_labels(right: Mapping[str, str], journal: Journal, keys: tuple[Key, Key]) -> None:
     """Raise `DataError` for labels that no answer could ever be: they would count as wrong, all of them."""
-    references = journal.references()
-    known = [Reference.from_json(references[model], model).counts for model, _ in keys if model in references]
+    there = {model: journal.reference(model) for model, _ in keys}
+    known = [Reference.from_json(found, model).counts for model, found in there.items() if found is not None]
     if not right or not known:
         return
     classes = {name for counts in known for name in counts}

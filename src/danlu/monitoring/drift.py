@@ -76,9 +76,8 @@ class DriftWatch:
         self._names = list(reference.distributions)
         self._classes = {name: place for place, name in enumerate(reference.counts)}
         self._size = max(window.size for window in WINDOWS)
-        self._numbers = np.empty((2 * self._size, len(self._names)))
-        self._labels = np.empty(2 * self._size, dtype=np.int64)
-        self._filled = self._seen = 0
+        self._seen = 0
+        self.release()
         self._last = -math.inf
         self._looked_at = [(0, -math.inf)] * len(WINDOWS)
 
@@ -86,8 +85,17 @@ class DriftWatch:
         """Let no window reach back beyond this moment."""
         self._filled = 0
 
+    def release(self) -> None:
+        """Give the memory of the windows back: no more is expected. What comes all the same begins new ones."""
+        self._numbers = np.empty((0, len(self._names)))
+        self._labels = np.empty(0, dtype=np.int64)
+        self._filled = 0
+
     def add(self, row: Row) -> list[Look]:
         """Take an answer; what was found where it was time to look at a window."""
+        if not len(self._labels):
+            self._numbers = np.empty((2 * self._size, len(self._names)))
+            self._labels = np.empty(2 * self._size, dtype=np.int64)
         if self._filled == len(self._labels):
             self._numbers[: self._size] = self._numbers[-self._size :]
             self._labels[: self._size] = self._labels[-self._size :]

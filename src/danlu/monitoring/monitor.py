@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from danlu.base import log
 from danlu.base.bundle import is_bundle, open_bundle
 from danlu.base.errors import ConfigError, MachineError, ModelError
 from danlu.base.extras import require_extra
-from danlu.base.journal import Journal
+from danlu.base.journal import Journal, can_be
 from danlu.base.runs import find_run
 from danlu.monitoring.alarms import UNKNOWN, Alarm, AlarmBook, Event, advice, iso, local
 from danlu.monitoring.drift import DAYS, DriftWatch, Look
@@ -25,6 +25,11 @@ PERCENTILES = (0.5, 0.95, 0.99)
 LOOK_SECONDS = 2.0
 PAGE_SECONDS = 30.0
 DAYS_BETWEEN = (0.01, 36_500)
+MOST_REPLACED = 20  # versions that were replaced and are kept one by one
+QUIET_SECONDS = 3600.0  # after which a version that was replaced is not expected to answer again
+GONE_SECONDS = 86_400.0
+TOLD_REPLACED = 3  # in full: what one compares with is the version before
+Key = tuple[str, bool]  # a model, and whether it is a shadow
 Places = str | Path | Sequence[str | Path]
 
 
@@ -44,7 +49,7 @@ class MonitorSettings:
 @dataclass(frozen=True)
 class Watched:
     """What is known of one model. `state`: `steady`, `drift`, `retrain`, `too few answers` or `no reference`.
-    `is_replaced`: a later version of it answers now."""
+    `is_replaced`: a later one answers in its place now."""
 
     model: str
     state: str
@@ -81,13 +86,34 @@ class Watched:
 
 
 @dataclass(frozen=True)
+class Older:
+    """What is kept of versions that were replaced long ago, all together."""
+
+    versions: int = 0
+    answers: int = 0
+    alarms: int = 0
+
+
+@dataclass(frozen=True)
 class Monitored:
-    """`models`: those that answer, then shadows, then those that were replaced. `unread`: lines of the journal that are
-    no answers. `page`: None where none was written."""
+    """`models`: those that answer, then shadows, then those that were replaced, the latest 20 of them and the latest
+    first. `older`: the others. `unread`: lines of the journal that are no answers. `untimely`: answers that are left
+    out, as their time cannot be. `page`: None where none was written."""
 
     models: tuple[Watched, ...]
     unread: int
-    page: Path | None
+    untimely: int
+    older: Older
+    page: Path | None = None
+
+    @property
+    def in_full(self) -> tuple[Watched, ...]:
+        """Those to tell all of: what answers now, and the latest that were replaced."""
+        return self.models[: sum(not one.is_replaced for one in self.models) + TOLD_REPLACED]
+
+    @property
+    def in_short(self) -> tuple[Watched, ...]:
+        return self.models[len(self.in_full) :]
 
     @property
     def has_alarm(self) -> bool:
@@ -95,7 +121,16 @@ class Monitored:
         return any(one.alarm is not None and not one.is_replaced for one in self.models)
 
     def to_json(self) -> dict[str, Any]:
-        return {"format": 1, "models": [one.to_json() for one in self.models], "unread": self.unread}
+        models = [one.to_json() for one in self.models]
+        rest = {"older": asdict(self.older), "unread": self.unread, "untimely": self.untimely}
+        return {"format": 1, "models": models, **rest}
+
+    @property
+    def notes(self) -> list[str]:
+        """What is not in the numbers, in sentences."""
+        told = [_summed_up(self.older)] if self.older.versions else []
+        told += [f"{self.unread:,} lines of the journal could not be read"] if self.unread else []
+        return told + ([_left_out(self.untimely)] if self.untimely else [])
 
 
 def open_journal(places: Places) -> Journal:
@@ -115,27 +150,58 @@ class Monitor:
     def __init__(self, places: Places, settings: MonitorSettings) -> None:
         self.journal, self.settings = open_journal(places), settings
         self._after = time.time() - settings.since if settings.since is not None else 0.0
-        self._references = self._all_references()
-        self._timelines: dict[tuple[str, bool], Timeline] = {}
-        self._books: dict[tuple[str, bool], AlarmBook | None] = {}
-        self._foreign = 0
+        self._own = _reference_of(settings.bundle)
+        self._timelines: dict[Key, Timeline] = {}
+        self._books: dict[Key, AlarmBook | None] = {}
+        self._older: dict[Key, tuple[int, int]] = {}  # answers and alarms of each
+        self._foreign = self._untimely = 0
+        self._has_read = False
 
     def read(self) -> list[Event]:
         """Take what is new in the journal; what happened."""
         events: list[Event] = []
         self._books = {key: book for key, book in self._books.items() if book is not None}  # a reference may have come
+        now = time.time()
         for content in self.journal.rows():
             row = row_of(content)
             if row is None:
                 self._foreign += 1
                 continue
+            if not can_be(row.time, now):
+                self._untimely += 1
+                continue
             if row.time < self._after:
                 continue
-            timeline = self._timelines.setdefault((row.model, row.is_shadow), Timeline())
+            key = (row.model, row.is_shadow)
+            is_new = key not in self._timelines
+            timeline = self._timelines.setdefault(key, Timeline())
             timeline.add(row)
-            book = self._book_of(row.model, row.is_shadow)
+            if is_new:
+                events += self._retire()
+            book = self._book_of(key)
             if book is not None:
                 events += _kept(timeline, *book.add(row))
+        self._has_read = True
+        return events + self._retire()
+
+    def _retire(self) -> list[Event]:
+        """Give back what versions hold that were replaced: a service may take another each hour, for years. Their
+        numbers and alarms stay; beyond 20, only the sums of those. What happened in their last answers."""
+        events: list[Event] = []
+        newest = max((timeline.last for timeline in self._timelines.values()), default=0.0)
+        replaced = sorted(filter(self._is_replaced, self._timelines), key=lambda key: -self._timelines[key].last)
+        for place, key in enumerate(replaced):
+            timeline, book = self._timelines[key], self._books.get(key)
+            is_older = place >= MOST_REPLACED
+            if book is not None and (is_older or newest - timeline.last > QUIET_SECONDS):
+                events += _kept(timeline, *book.catch_up())
+                book.watch.release()
+            if is_older:
+                answers, alarms = self._older.get(key, (0, 0))
+                alarms += len(book.alarms) if book is not None else 0
+                self._older[key] = (answers + timeline.whole().answers, alarms)
+                del self._timelines[key]
+                self._books.pop(key, None)
         return events
 
     def catch_up(self, time: float | None = None) -> list[Event]:
@@ -149,45 +215,48 @@ class Monitor:
 
     def result(self) -> Monitored:
         """What is known so far."""
-        models = [
-            self._watched(model, is_shadow, any(_follows(later, model, timeline) for later in self._of(is_shadow)))
-            for (model, is_shadow), timeline in self._timelines.items()
-        ]
-        models.sort(key=lambda one: (one.is_replaced, one.is_shadow, one.model))
-        return Monitored(tuple(models), self.journal.torn + self._foreign, None)
+        models = [self._watched(key) for key in self._timelines]
+        models.sort(key=lambda one: (one.is_replaced, -one.timeline.last * one.is_replaced, one.is_shadow, one.model))
+        answers, alarms = (sum(one[place] for one in self._older.values()) for place in (0, 1))
+        older = Older(len(self._older), answers, alarms)
+        return Monitored(tuple(models), self.journal.torn + self._foreign, self._untimely, older)
 
-    def _of(self, is_shadow: bool) -> list[tuple[str, Timeline]]:
-        return [(model, timeline) for (model, shadow), timeline in self._timelines.items() if shadow == is_shadow]
+    def _is_replaced(self, key: Key) -> bool:
+        (model, is_shadow), timeline = key, self._timelines[key]
+        return any(
+            _follows((other, later), model, timeline)
+            for (other, other_is_shadow), later in self._timelines.items()
+            if other_is_shadow == is_shadow
+        )
 
-    def _watched(self, model: str, is_shadow: bool, is_replaced: bool) -> Watched:
-        timeline, book = self._timelines[model, is_shadow], self._books.get((model, is_shadow))
+    def _watched(self, key: Key) -> Watched:
+        (model, is_shadow), timeline, book = key, self._timelines[key], self._books.get(key)
+        is_replaced = self._is_replaced(key)
         if book is None:
             return Watched(model, UNKNOWN, timeline, (), None, None, is_shadow, is_replaced)
         alarms, reference = tuple(book.alarms), book.watch.reference
         return Watched(model, book.state, timeline, alarms, book.look, reference, is_shadow, is_replaced)
 
-    def _book_of(self, model: str, is_shadow: bool) -> AlarmBook | None:
-        key = (model, is_shadow)
+    def _book_of(self, key: Key) -> AlarmBook | None:
         if key not in self._books:
-            if model not in self._references:
-                try:
-                    self._references = self._all_references()  # a bundle may have been replaced since
-                except ModelError as error:
-                    log.warn(f"{model} is not compared with anything: {error.message}")
-            found = self._references.get(model)
+            model, found = key[0], self._own.get(key[0])
+            try:
+                content = self.journal.reference(model) if found is None else None
+                found = Reference.from_json(content, f"the journal, of {model}") if content is not None else found
+            except ModelError as error:
+                if not self._has_read:
+                    raise
+                log.warn(f"{model} is not compared with anything: {error.message}")
             self._books[key] = AlarmBook(model, DriftWatch(found, self.settings.days)) if found is not None else None
         return self._books[key]
 
-    def _all_references(self) -> dict[str, Reference]:
-        found = {
-            model: Reference.from_json(content, f"the journal, of {model}")
-            for model, content in self.journal.references().items()
-        }
-        if self.settings.bundle is not None:
-            place = self.settings.bundle
-            bundle = open_bundle(place if is_bundle(place) else find_run(place).bundle_folder)
-            found[bundle.model] = read_reference(bundle)
-        return found
+
+def _reference_of(place: str | Path | None) -> dict[str, Reference]:
+    """That of a bundle, by its model."""
+    if place is None:
+        return {}
+    bundle = open_bundle(place if is_bundle(place) else find_run(place).bundle_folder)
+    return {bundle.model: read_reference(bundle)}
 
 
 def monitor(places: Places, settings: MonitorSettings = MonitorSettings()) -> Monitored:
@@ -208,7 +277,10 @@ def monitor(places: Places, settings: MonitorSettings = MonitorSettings()) -> Mo
     found = reader.result()
     if not found.models:
         told = ", ".join(f"`{folder}`" for folder in reader.journal.folders)
-        raise ConfigError(f"nothing was answered in {told}" + (" in this time" if settings.since else ""))
+        raise ConfigError(
+            "; ".join([f"nothing was answered in {told}" + (" in this time" if settings.since else ""), *found.notes]),
+            hint="is the clock right, of the service and of this machine?" if found.untimely else None,
+        )
     _check_bundle(found, settings)
     if settings.webhook is not None:
         for event in _lasting(found):
@@ -283,9 +355,16 @@ def _with_page(found: Monitored, settings: MonitorSettings, *, refresh: int | No
     from danlu.reporting.monitor_page import write_monitor
 
     path = Path(settings.page)
-    models = [{**one.to_json(), **_charted(one)} for one in found.models]
-    write_monitor(path, models, unread=found.unread, days=settings.days, advice=_advice(found), refresh=refresh)
-    return Monitored(found.models, found.unread, path)
+    write_monitor(
+        path,
+        [{**one.to_json(), **_charted(one)} for one in found.in_full],
+        short=[{**one.to_json(), **_times(one)} for one in found.in_short],
+        notes=found.notes,
+        days=settings.days,
+        advice=_advice(found),
+        refresh=refresh,
+    )
+    return replace(found, page=path)
 
 
 def _charted(one: Watched) -> dict[str, Any]:
@@ -311,8 +390,7 @@ def _charted(one: Watched) -> dict[str, Any]:
         "reference_shares": {name: count / total for name, count in reference.counts.items()} if reference else {},
         "reference_examples": reference.examples if reference else 0,
         "spans": [(alarm.start, one.timeline.last if alarm.end is None else alarm.end) for alarm in one.alarms],
-        "from": local(one.timeline.first),
-        "to": local(one.timeline.last),
+        **_times(one),
         "told": [
             {
                 "start": local(alarm.start),
@@ -325,8 +403,21 @@ def _charted(one: Watched) -> dict[str, Any]:
     }
 
 
+def _times(one: Watched) -> dict[str, str]:
+    return {"from": local(one.timeline.first), "to": local(one.timeline.last)}
+
+
 def _advice(found: Monitored) -> str:
     return advice({one.model: one.state for one in found.models if not one.is_replaced})
+
+
+def _summed_up(older: Older) -> str:
+    alarms = f"; their alarms: {older.alarms:,}" if older.alarms else ""
+    return f"not listed: {older.versions:,} older versions that were replaced, after {older.answers:,} answers{alarms}"
+
+
+def _left_out(count: int) -> str:
+    return f"{count:,} answers are left out: their clock was before 2020, or more than a day ahead of this machine's"
 
 
 def _kept(timeline: Timeline, looks: Sequence[Look], events: list[Event]) -> list[Event]:
@@ -337,8 +428,10 @@ def _kept(timeline: Timeline, looks: Sequence[Look], events: list[Event]) -> lis
 
 def _follows(later: tuple[str, Timeline], model: str, timeline: Timeline) -> bool:
     """Whether another version of a model took its place: it began when this one ended, but for workers that took it a
-    little sooner than others. Versions that share the requests answer side by side."""
+    little sooner than others. Versions that share the requests answer side by side. A model of another name did so
+    where this one has been silent for a day."""
     name, other = later
-    is_other_version = name != model and name.rpartition("@")[0] == model.rpartition("@")[0]
     overlap = timeline.last - other.first
-    return is_other_version and other.last > timeline.last and overlap <= (timeline.last - timeline.first) / 2
+    if name == model or other.last <= timeline.last or overlap > (timeline.last - timeline.first) / 2:
+        return False
+    return name.rpartition("@")[0] == model.rpartition("@")[0] or other.last - timeline.last >= GONE_SECONDS

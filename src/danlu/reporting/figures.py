@@ -6,6 +6,7 @@ The only file that imports matplotlib. Nothing here touches matplotlib's global 
 from __future__ import annotations
 
 import io
+import math
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.dates import MINUTELY, SECONDLY, AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, fontManager
 from matplotlib.ft2font import FT2Font
@@ -26,7 +27,10 @@ from danlu.base.log import display_width
 TRAIN, VALIDATION, PLAIN, WARN = "#2563eb", "#d97706", "#64748b", "#b91c1c"
 SERIES = (TRAIN, VALIDATION, "#059669", "#7c3aed", "#be185d", "#0891b2", "#65a30d", "#334155")
 WIDTH, HEIGHT = 4.8, 3.0
+NARROW, WIDE = 3.25, 6.75  # a phone shows the one as it is; a page for a desk the other with one beside it, or three
+LEGEND_POINTS, LEGEND_INCHES = 7.5, 0.16  # of a line; a phone's 9 pixels are 7 points
 LABEL_INCHES = 0.066  # of a terminal column at 8 points, measured on wide fonts
+SIXTIETHS = [1, 2, 3, 5, 10, 15, 30]  # between ticks; without 2 and 3, six minutes may have one alone
 NUMBERED_CLASSES = 20
 NAMED_CLASSES = 60
 # Families with Chinese, Japanese and Korean signs, as the systems and their packages name them.
@@ -253,32 +257,38 @@ def over_time(
     spans: Sequence[tuple[float, float]] = (),
     levels: Mapping[str, float] | None = None,
     limit: float | None = None,
-    is_wide: bool = False,
+    width: float = NARROW,
 ) -> Figure:
     """Lines through points of a time, in seconds since 1970, and a value; NaN leaves a gap.
 
     `spans`: times to shade, from and to. `levels`: by the name of a line, where it should be, in its colour and broken.
-    `limit`: one line for all.
+    `limit`: one line for all. `width`: inches.
     """
-    figure, axes = _axes("", label, (2 * WIDTH, HEIGHT) if is_wide else (WIDTH, HEIGHT))
+    names = {name: clean_label(name, 24 if width > NARROW else 18) for name in series}
+    told = [*names.values(), *(["limit"] if limit is not None else [])]
+    columns = max(1, int((width - 0.5) / (LABEL_INCHES * max(map(display_width, told), default=1) + 0.35)))
+    legend = LEGEND_INCHES * math.ceil(len(told) / columns) if len(told) > 1 else 0.0
+    figure, axes = _axes("", label, (width, 2.2 + legend))
     for start, end in spans:
         axes.axvspan(datetime.fromtimestamp(start), datetime.fromtimestamp(end), color=WARN, alpha=0.12, linewidth=0)
     for number, (name, points) in enumerate(series.items()):
         color = SERIES[number % len(SERIES)]
         moments = [datetime.fromtimestamp(time) for time, _ in points]
         line = {"linewidth": 1.2, "marker": ".", "markersize": 2.5}
-        axes.plot(moments, [value for _, value in points], color=color, label=clean_label(name, 24), **line)
+        axes.plot(moments, [value for _, value in points], color=color, label=names[name], **line)
         if levels is not None and name in levels:
             axes.axhline(levels[name], color=color, linewidth=0.9, linestyle="--", alpha=0.7)
     if limit is not None:
         axes.axhline(limit, color=WARN, linewidth=1, linestyle=":", label="limit")
-    locator = AutoDateLocator(minticks=3)
+    locator = AutoDateLocator(minticks=2 if width <= NARROW else 3, maxticks=int(1.7 * width))
+    locator.intervald = {**locator.intervald, MINUTELY: SIXTIETHS, SECONDLY: SIXTIETHS}
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
     axes.set_ylim(bottom=0)
-    if len(series) > 1:
-        columns = 2 if is_wide or len(series) <= 4 else 3
-        axes.legend(fontsize=7, ncols=columns, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)
+    if len(told) > 1:
+        spacing = {"handlelength": 1.2, "columnspacing": 1.0, "borderaxespad": 0}
+        at = {"loc": "lower left", "bbox_to_anchor": (0, 1)}
+        axes.legend(fontsize=LEGEND_POINTS, ncols=min(columns, len(told)), **at, **spacing)
     return figure
 
 

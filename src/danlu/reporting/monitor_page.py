@@ -19,13 +19,15 @@ def write_monitor(
     path: Path,
     models: Sequence[Mapping[str, Any]],
     *,
-    unread: int,
+    short: Sequence[Mapping[str, Any]] = (),
+    notes: Sequence[str],
     days: float,
     advice: str,
     refresh: int | None,
 ) -> None:
     """Write the page of a monitor's JSON. Each model also has `pieces` of its time, `spans` of alarms and `told` of
-    them. `refresh`: seconds after which a browser reads it again."""
+    them. `short`: models of which a line is told. `notes`: what is not in the numbers. `refresh`: seconds after which a
+    browser reads it again."""
     import danlu
     from danlu.reporting.charts import draw_charts
     from danlu.reporting.page import write_page
@@ -43,7 +45,8 @@ def write_monitor(
             }
             for place, model in enumerate(models)
         ],
-        unread=unread,
+        short=short,
+        notes=notes,
         days=days,
         advice=advice,
         refresh=refresh,
@@ -54,7 +57,7 @@ def write_monitor(
 
 
 def _charts(model: Mapping[str, Any]) -> dict[str, Any]:
-    from danlu.reporting.figures import over_time
+    from danlu.reporting.figures import WIDE, over_time
 
     pieces, spans = model["pieces"], model["spans"]
 
@@ -70,14 +73,16 @@ def _charts(model: Mapping[str, Any]) -> dict[str, Any]:
     }
     latency = {"99 %": line(lambda piece: piece["p99"]), "median": line(lambda piece: piece["p50"])}
     rate = {"answers": line(lambda piece: piece["per_second"])}
+    drift = partial(over_time, ratios, "difference ÷ its limit", spans=spans, limit=1)
     drawn = {
-        "drift": lambda: over_time(ratios, "difference ÷ its limit", spans=spans, limit=1, is_wide=True),
+        "drift": partial(drift, width=WIDE),
+        "drift on a phone": drift,
         "confidence": lambda: over_time(confidence, "%", spans=spans),
         "class shares": lambda: over_time(shares, "of the answers, %", spans=spans, levels=levels),
         "latency": lambda: over_time(latency, "milliseconds", spans=spans),
         "rate": lambda: over_time(rate, "answers a second", spans=spans),
     }
-    return drawn if ratios else {name: draw for name, draw in drawn.items() if name != "drift"}
+    return drawn if ratios else {name: draw for name, draw in drawn.items() if not name.startswith("drift")}
 
 
 def _share_of(name: str, piece: Mapping[str, Any]) -> float:

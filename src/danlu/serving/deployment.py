@@ -63,6 +63,9 @@ class Deployment:
         self.arms, self.limits, self.shadow = list(arms), limits, shadow
         self._reloading = asyncio.Lock()
         self.before_swap: Callable[[Arm], None] = lambda arm: None
+        if len({arm.bundle.classes for arm in self._all}) > 1:  # this worker was started between two replacements
+            told = ", ".join(f"`{arm.bundle}`" for arm in self._all)
+            log.warn(f"not all of these have the same classes: {told}; replace the others by their like")
 
     def choose(self, key: str | None) -> Arm:
         """The arm of a key, which is the same as long as the shares are."""
@@ -71,44 +74,77 @@ class Deployment:
         return self.arms[arm_of(key or "", [arm.share for arm in self.arms])]
 
     async def reload(self) -> bool:
-        """Replace every arm whose bundle was replaced on disk; whether all went well. A bad bundle changes nothing."""
+        """Replace every arm whose bundle was replaced on disk; whether all went well. A bad bundle changes nothing.
+
+        Bundles of other classes are taken where all arms have these then, and all at once: answers of one service have
+        the same classes, whichever arm gives them. Folders are replaced one after the other, so the first of them is
+        refused until the last is there.
+        """
         went_well = True
         async with self._reloading:
-            for place, arm in enumerate(self.arms):
-                fresh = await self._reloaded(arm)
-                went_well &= fresh is not None
-                self.arms[place] = fresh or arm
-            if self.shadow is not None:
-                fresh = await self._reloaded(self.shadow)
-                went_well &= fresh is not None
-                self.shadow = fresh or self.shadow
+            found = [(arm, await self._found(arm)) for arm in self._all]
+            went_well &= all(bundle is not None for _, bundle in found)
+            there = [(arm, bundle or arm.bundle) for arm, bundle in found]
+            fresh = [(arm, bundle) for arm, bundle in there if bundle.digest != arm.bundle.digest]
+            others = [(arm, bundle) for arm, bundle in fresh if bundle.classes != arm.bundle.classes]
+            for arm, bundle in fresh:
+                if bundle.classes == arm.bundle.classes:
+                    went_well &= await self._replace([(arm, bundle)])
+            if all(bundle.classes == there[0][1].classes for _, bundle in there):
+                went_well &= await self._replace(others)
+            else:
+                for arm, bundle in others:
+                    beside = ", ".join(f"`{one}`" for _, one in there if one.classes != bundle.classes)
+                    told = f"`{bundle}` has other classes than what is served beside it"
+                    log.warn(f"{arm.model} goes on: {told}; it is taken as soon as {beside} is replaced by its like")
+                went_well &= not others
         return went_well
 
-    async def _reloaded(self, arm: Arm) -> Arm | None:
+    @property
+    def _all(self) -> list[Arm]:
+        return [*self.arms, *([self.shadow] if self.shadow is not None else [])]
+
+    async def _found(self, arm: Arm) -> Bundle | None:
+        """What lies at the place of an arm now; None where that cannot be served."""
         try:
             bundle = open_bundle(arm.place)
             if bundle.digest == arm.bundle.digest:
                 await asyncio.to_thread(bundle.verify)  # its other files may have been replaced
-                return arm
-            self._check_like(arm, bundle)
-            fresh = await load_arm(arm.place, arm.share, self.limits)
+            elif bundle.kind != arm.bundle.kind:
+                raise ModelError(f"`{bundle}` reads {bundle.kind} now, it read {arm.bundle.kind} before")
         except DanluError as error:
             log.warn(f"{arm.model} goes on: {error.message}")
             return None
-        self.before_swap(fresh)
-        log.say(f"{fresh.model} replaces {arm.model}")
-        if bundle.classes != arm.bundle.classes:
-            log.warn(f"{fresh.model} has other classes than {arm.model}: {', '.join(bundle.classes[:MOST_NAMED])}")
-        arm.lane.close()
-        return fresh
+        return bundle
 
-    def _check_like(self, arm: Arm, bundle: Bundle) -> None:
-        """Raise `ModelError` where answers of the new bundle would not be of the kind that is asked for."""
-        if bundle.kind != arm.bundle.kind:
-            raise ModelError(f"`{bundle}` reads {bundle.kind} now, it read {arm.bundle.kind} before")
-        others = [one for one in (*self.arms, self.shadow) if one is not None and one is not arm]
-        if any(one.bundle.classes != bundle.classes for one in others):
-            raise ModelError(f"`{bundle}` has other classes than what is served beside it")
+    async def _replace(self, replaced: Sequence[tuple[Arm, Bundle]]) -> bool:
+        """Load these, and put all in their places at once, or none."""
+        loaded: list[tuple[Arm, Arm]] = []
+        for arm, bundle in replaced:
+            try:
+                fresh = await load_arm(arm.place, arm.share, self.limits)
+                if fresh.bundle.digest != bundle.digest:
+                    raise ModelError(f"`{bundle}` was replaced while it was read")
+                loaded.append((arm, fresh))
+            except DanluError as error:
+                for _, fresh in loaded:
+                    fresh.lane.close()
+                for one, _ in replaced:
+                    log.warn(f"{one.model} goes on: {error.message}")
+                return False
+        for arm, fresh in loaded:
+            self._put(arm, fresh)
+        return True
+
+    def _put(self, arm: Arm, fresh: Arm) -> None:
+        self.before_swap(fresh)
+        self.arms = [fresh if one is arm else one for one in self.arms]
+        self.shadow = fresh if self.shadow is arm else self.shadow
+        log.say(f"{fresh.model} replaces {arm.model}")
+        if fresh.bundle.classes != arm.bundle.classes:
+            named = ", ".join(fresh.bundle.classes[:MOST_NAMED])
+            log.warn(f"{fresh.model} has other classes than {arm.model}: {named}")
+        arm.lane.close()
 
 
 async def load_arm(place: Path, share: float, limits: Limits) -> Arm:

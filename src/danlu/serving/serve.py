@@ -71,6 +71,7 @@ def serve(places: Sequence[str | Path], settings: ServeSettings = ServeSettings(
     orders = {
         "bundles": [(str(bundle.folder.resolve()), share) for bundle, share in zip(bundles, shares, strict=True)],
         "shadow": str(shadow.folder.resolve()) if shadow else None,
+        "workers": workers,
         "threads": max(1, available_cores() // workers),
         "journal": str(Path(settings.journal).resolve()) if settings.journal is not None else None,
         "key": key,

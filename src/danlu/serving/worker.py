@@ -132,6 +132,8 @@ def _is_unheard(pipe: int) -> bool:
 
 def main() -> int:
     orders = json.loads(sys.stdin.buffer.read())
+    if orders["workers"] > 1:
+        log.name_process(f"worker {os.getpid()}")
     try:
         uvloop.run(serve(orders, int(sys.argv[1])))
     except DanluError as error:

@@ -9,6 +9,7 @@ const SAYS = {
     working: "Computing…", offline: "The service cannot be reached.", canvas: "Drawing area, 280 by 280",
     preview: "The image that was asked", empty: "Nothing is drawn yet.", blank: "Write a text first.",
     unknown: "unknown", classes: (n) => `${n} classes`, took: (ms) => `${ms} ms`,
+    refused: {}, // the service's own sentence
   },
   zh: {
     ask: "提问", drop: "将图片拖到这里，或直接粘贴。", choose: "选择图片…", draw: "或者手绘",
@@ -18,12 +19,24 @@ const SAYS = {
     working: "计算中…", offline: "无法连接服务。", canvas: "绘图区，280 × 280",
     preview: "所提问的图片", empty: "还没有画任何内容。", blank: "请先输入文本。",
     unknown: "未知", classes: (n) => `${n} 个类别`, took: (ms) => `${ms} 毫秒`,
+    refused: { // by the code of an error
+      busy: "等待的请求太多，请稍后再试。", draining: "服务正在停止，请稍后再试。", encoded: "不支持压缩过的请求内容。",
+      failed: "服务出错，未能给出结果。", gone: "请求已取消。", late: "来不及在时限内给出结果，请稍后再试。",
+      no_key: "缺少 API 密钥，或密钥不正确。", not_a_form: "无法读取该表单。", not_found: "没有这个地址或模型。",
+      not_json: "请求内容不是 JSON。", not_utf8: "请求内容不是 UTF-8 编码。", refused: "不允许这样请求。",
+      stuck: "模型没有响应，请稍后再试。", too_deep: "JSON 嵌套过深。", too_large: "内容过大，超过了服务的上限。",
+      too_many_pixels: "图片像素太多，请缩小后再发送。",
+      too_many: "一次提交的数量太多，无法在时限内完成。", unreadable: "无法读取该内容：文件可能已损坏，或格式不受支持。",
+      wrong_count: "提交的数量不符合要求。", wrong_data: "张量的数据不符合要求。", wrong_fields: "请求中的字段不符合要求。",
+      wrong_id: "id 不是字符串。", wrong_inputs: "输入张量不符合要求。", wrong_method: "该地址不支持这种请求方法。",
+      wrong_shape: "张量的形状不符合要求。", wrong_type: "服务不支持这种类型的内容。",
+    },
   },
 };
 const FEW = 10, SMALL = 64;
 const at = (id) => document.getElementById(id);
 const show = (id, is) => { at(id).hidden = !is; };
-let words = SAYS.en, info = null, last = null, asked = 0, picture = null;
+let words = SAYS.en, info = null, last = null, wrong = null, asked = 0, picture = null;
 
 function speak(language) {
   words = SAYS[language];
@@ -35,6 +48,7 @@ function speak(language) {
   at("preview").alt = words.preview;
   if (info) at("model-facts").textContent = words.classes(info.classes.length);
   if (last) tell(last.answer, last.milliseconds, last.isWhole);
+  if (wrong) problem(wrong);
 }
 
 async function start() {
@@ -44,7 +58,7 @@ async function start() {
     if (!response.ok) throw new Error();
     info = (await response.json()).models[0];
   } catch {
-    return problem(words.offline);
+    return problem((said) => said.offline);
   }
   at("model-name").textContent = info.name;
   document.title = info.name;
@@ -63,6 +77,7 @@ async function ask(body, type) {
   const turn = ++asked;
   const headers = type ? { "Content-Type": type } : {};
   show("problem", false);
+  wrong = null;
   show("nothing", true);
   at("nothing").textContent = words.working;
   const started = performance.now();
@@ -71,16 +86,22 @@ async function ask(body, type) {
     response = await fetch("predict", { method: "POST", headers, body });
     found = await response.json();
   } catch {
-    if (turn === asked) problem(words.offline);
+    if (turn === asked) problem((said) => said.offline);
     return;
   }
   if (turn !== asked) return; // a later question was asked meanwhile
-  if (!response.ok) return problem(found.error ? found.error.message : String(response.status));
+  if (!response.ok) return problem((said) => refusal(said, response.status, found.error));
   tell(found, Math.round(performance.now() - started), false);
+}
+
+function refusal(said, status, error) {
+  if (!error) return String(status);
+  return Object.hasOwn(said.refused, error.code) ? said.refused[error.code] : error.message;
 }
 
 function tell(answer, milliseconds, isWhole) {
   last = { answer, milliseconds, isWhole };
+  wrong = null;
   show("nothing", false);
   show("problem", false);
   const ranked = Object.entries(answer.probabilities).sort((one, other) => other[1] - one[1]);
@@ -106,12 +127,14 @@ function bar([label, share]) {
   return row;
 }
 
-function problem(message) {
+// `sentence`: of the words of a language, which may be changed while it stands there
+function problem(sentence) {
   last = null;
+  wrong = sentence;
   for (const id of ["nothing", "said", "unsure", "all"]) show(id, false);
   at("bars").replaceChildren();
   at("facts").textContent = "";
-  at("problem").textContent = message;
+  at("problem").textContent = sentence(words);
   show("problem", true);
 }
 
@@ -167,7 +190,7 @@ function point(event) {
 }
 
 function askDrawing() {
-  if (isEmpty) return problem(words.empty);
+  if (isEmpty) return problem((said) => said.empty);
   canvas.toBlob((blob) => ask(blob, "application/octet-stream"), "image/png");
 }
 
@@ -206,7 +229,7 @@ at("dark").addEventListener("change", clear);
 at("texts").addEventListener("submit", (event) => {
   event.preventDefault();
   const text = at("text").value;
-  if (!text.trim()) return problem(words.blank);
+  if (!text.trim()) return problem((said) => said.blank);
   return ask(JSON.stringify({ text }), "application/json");
 });
 at("text").addEventListener("keydown", (event) => {
