@@ -1,8 +1,9 @@
 """One loaded model and what waits for it.
 
 A model that answers in less than half a millisecond is asked in the event loop: where several together cost less, once
-for all requests that were read in the same turn of the loop, otherwise where the request is. Any other has a thread
-that takes all that waits, up to as many as pay together, whenever it is free. Nothing ever waits for company.
+for all requests that were read in the same turn of the loop, or within a millisecond where the loop is busy
+(`gathering.py`), otherwise where the request is. Any other has a thread that takes all that waits, up to as many as pay
+together, whenever it is free.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ from danlu.base import log
 from danlu.inputs.images import ImageRecipe
 from danlu.prediction.predictor import Predictor
 from danlu.serving.asked import Asked
+from danlu.serving.gathering import Gathering
 from danlu.serving.pace import Pace
 from danlu.serving.refusal import Refusal
 
@@ -94,9 +96,10 @@ class Place:
 
 
 class Lane:
-    """`answer` gives the calibrated probabilities of one prepared input, and its features."""
+    """`answer` gives the calibrated probabilities of one prepared input, and its features. `clients`: that are
+    connected."""
 
-    def __init__(self, predictor: Predictor, pace: Pace, limits: Limits) -> None:
+    def __init__(self, predictor: Predictor, pace: Pace, limits: Limits, clients: Sized = ()) -> None:
         self.predictor, self.pace, self.limits = predictor, pace, limits
         self.items = self.size_bytes = 0
         self.busy_since: float | None = None
@@ -104,6 +107,7 @@ class Lane:
         self._is_of_images = isinstance(predictor.recipe, ImageRecipe)
         self._waiting: deque[Waiting] = deque()
         self._gathered: deque[Waiting] = deque()
+        self._gathering = Gathering(self._answer_gathered, pace.together, clients)
         self._is_new = threading.Condition()
         self._is_open = True
         self._loop = asyncio.get_running_loop()
@@ -156,13 +160,12 @@ class Lane:
                 self._waiting.append(waiting)
                 self._is_new.notify()
         else:
-            if not self._gathered:
-                self._loop.call_soon(self._answer_gathered)
             self._gathered.append(waiting)
+            self._gathering.added(len(self._gathered), self.items)
         return waiting.future
 
     def _answer_gathered(self) -> None:
-        """Once for all that was read in this turn of the loop."""
+        """Once for all that were gathered."""
         taken = self._alive(self._gathered)
         if taken:
             _deliver(taken, self._rows([one.input for one in taken]))

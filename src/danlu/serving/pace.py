@@ -29,7 +29,7 @@ class Pace:
 
 
 def measure_pace(predictor: Predictor, *, depends_on_batch: bool = False) -> Pace:
-    """Batches grow as long as that saves a tenth for each example and one takes no more than 0.1 s.
+    """A larger batch is taken where it saves a tenth for each example and takes no more than 0.1 s.
 
     `depends_on_batch`: an example is answered otherwise in company, so each is asked alone.
     """
@@ -41,9 +41,8 @@ def measure_pace(predictor: Predictor, *, depends_on_batch: bool = False) -> Pac
         if size * each > LONGEST_BATCH:
             break
         found = _seconds(predictor, size) / size
-        if found > WORTH * each:
-            break
-        together, each = size, found
+        if found <= WORTH * each:
+            together, each = size, found
     return Pace(alone, together, each)
 
 

@@ -1,0 +1,54 @@
+"""When a small model is asked: at once, or a millisecond later for all that come meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sized
+
+PAUSE = 0.001  # between two calls of the model; a loop of libuv knows no shorter time
+PRESSED = 0.6  # of the time that the event loop computes, from which on gathering pays
+LOOKED_AT = 0.02  # seconds
+
+
+class Gathering:
+    """A call of the model costs a fixed part, and its weights throw the interpreter's code out of the cache. Where the
+    event loop is busy for most of its time, that is paid once a millisecond; where it has time to spare nobody waits,
+    and neither where nobody else can come, since all `clients` that are connected wait already.
+
+    `answer` is called once for all that were added since.
+    """
+
+    def __init__(self, answer: Callable[[], None], most: int, clients: Sized) -> None:
+        self._answer, self._most, self._clients = answer, most, clients
+        self._loop = asyncio.get_running_loop()
+        self._due: asyncio.Handle | None = None
+        self._is_later = False
+        self._is_pressed = False
+        self._answered = self._looked = time.monotonic()
+        self._computed = time.thread_time()
+
+    def added(self, count: int, waiting: int) -> None:
+        """Another was added, and is the `count`th; `waiting`: the requests that are under way."""
+        is_later = (
+            count < self._most
+            and waiting < len(self._clients)
+            and self._is_pressed
+            and time.monotonic() - self._answered < PAUSE
+        )
+        if self._due is None:
+            self._is_later = is_later
+            call = self._go
+            self._due = self._loop.call_later(PAUSE, call) if is_later else self._loop.call_soon(call)
+        elif self._is_later and (count >= self._most or waiting >= len(self._clients)):
+            self._due.cancel()
+            self._is_later, self._due = False, self._loop.call_soon(self._go)
+
+    def _go(self) -> None:
+        self._due = None
+        now = self._answered = time.monotonic()
+        if now - self._looked >= LOOKED_AT:
+            computed = time.thread_time()
+            self._is_pressed = computed - self._computed > PRESSED * (now - self._looked)
+            self._looked, self._computed = now, computed
+        self._answer()
