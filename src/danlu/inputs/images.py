@@ -22,7 +22,7 @@ from danlu.base.errors import ModelError, UnreadableItem
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
 THUMBNAIL_SIDE = 96
-BAND = 1 << 20  # pixels whose mode is changed at a time: copies of a whole image took 12 bytes a pixel more
+BAND = 1 << 19  # pixels whose mode is changed at a time: copies of a whole image took 12 bytes a pixel more
 STORED_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2}  # that Pillow keeps of a pixel; 4 of any other mode
 WEBP_BYTES, WEBP_KEPT_BYTES = (
     16,
@@ -382,7 +382,7 @@ def _room_bytes(image: Image.Image, recipe: ImageRecipe) -> int:
         return max(WEBP_BYTES, WEBP_KEPT_BYTES + each) * pixels
     if image.format == "JPEG":
         image.draft("L" if recipe.channels == 1 else "RGB", _draft_size(image, recipe))
-        return JPEG_BYTES * pixels + each * image.width * image.height
+        return (JPEG_BYTES * pixels if "progressive" in image.info else 0) + each * image.width * image.height
     return each * pixels
 
 
