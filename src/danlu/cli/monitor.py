@@ -14,7 +14,7 @@ from danlu.base.log import display_width, pad
 
 if TYPE_CHECKING:
     from danlu.monitoring.comparing import ArmsCompared
-    from danlu.monitoring.monitor import Monitored, Watched
+    from danlu.monitoring.found import Monitored, Watched
 
 READ = "read"  # what `danlu monitor JOURNAL` is for click
 ALARM = 3  # the exit code of data that is not what it should be
