@@ -32,10 +32,20 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return Clock(monkeypatch)
 
 
-def run(what: Callable[[Gathering, list[str]], Awaitable[None]]) -> list[str]:
+class Told:
+    """A gathering that writes down when it answers."""
+
+    def __init__(self, answered: list[str]) -> None:
+        self.found, self.answered = Gathering(4, CLIENTS), answered
+
+    def added(self, count: int, waiting: int) -> None:
+        self.found.added(count, waiting, lambda: self.answered.append("answered"))
+
+
+def run(what: Callable[[Told, list[str]], Awaitable[None]]) -> list[str]:
     async def whole() -> list[str]:
         answered: list[str] = []
-        await what(Gathering(lambda: answered.append("answered"), 4, CLIENTS), answered)
+        await what(Told(answered), answered)
         return answered
 
     return asyncio.run(whole())
@@ -46,7 +56,7 @@ async def turn() -> None:
     await asyncio.sleep(0)
 
 
-async def press(found: Gathering, clock: Clock, busy: float) -> None:
+async def press(found: Told, clock: Clock, busy: float) -> None:
     """A call of the model after some time in which the loop computed for this share."""
     clock.passes(2 * LOOKED_AT, busy)
     found.added(1, 1)
@@ -54,7 +64,7 @@ async def press(found: Gathering, clock: Clock, busy: float) -> None:
 
 
 def test_loop_with_time_to_spare_lets_nobody_wait(clock: Clock) -> None:
-    async def what(found: Gathering, answered: list[str]) -> None:
+    async def what(found: Told, answered: list[str]) -> None:
         for busy in (0.0, 0.3, 0.5):
             await press(found, clock, busy)
             before = len(answered)
@@ -66,7 +76,7 @@ def test_loop_with_time_to_spare_lets_nobody_wait(clock: Clock) -> None:
 
 
 def test_busy_loop_asks_once_for_all_that_come_in_a_millisecond(clock: Clock) -> None:
-    async def what(found: Gathering, answered: list[str]) -> None:
+    async def what(found: Told, answered: list[str]) -> None:
         await press(found, clock, 0.9)
         assert answered == ["answered"]
         for count in (1, 2, 3):
@@ -84,7 +94,7 @@ def test_busy_loop_asks_once_for_all_that_come_in_a_millisecond(clock: Clock) ->
     ids=["full", "all", "batch"],
 )
 def test_nobody_waits_for_whom_cannot_come(clock: Clock, count: int, waiting: int) -> None:
-    async def what(found: Gathering, answered: list[str]) -> None:
+    async def what(found: Told, answered: list[str]) -> None:
         await press(found, clock, 0.9)
         found.added(1, 1)
         await turn()
@@ -98,7 +108,7 @@ def test_nobody_waits_for_whom_cannot_come(clock: Clock, count: int, waiting: in
 
 
 def test_all_who_are_connected_wait_already(clock: Clock) -> None:
-    async def what(found: Gathering, answered: list[str]) -> None:
+    async def what(found: Told, answered: list[str]) -> None:
         await press(found, clock, 0.9)
         found.added(1, len(CLIENTS))
         await turn()
@@ -108,7 +118,7 @@ def test_all_who_are_connected_wait_already(clock: Clock) -> None:
 
 
 def test_who_comes_a_millisecond_after_the_last_waits_for_nobody(clock: Clock) -> None:
-    async def what(found: Gathering, answered: list[str]) -> None:
+    async def what(found: Told, answered: list[str]) -> None:
         await press(found, clock, 0.9)
         clock.passes(1.5 * PAUSE, 0.9)
         found.added(1, 1)
@@ -119,7 +129,7 @@ def test_who_comes_a_millisecond_after_the_last_waits_for_nobody(clock: Clock) -
 
 
 def test_loop_that_was_busy_lets_nobody_wait_when_it_is_not_any_more(clock: Clock) -> None:
-    async def what(found: Gathering, answered: list[str]) -> None:
+    async def what(found: Told, answered: list[str]) -> None:
         await press(found, clock, 0.9)
         await press(found, clock, 0.1)
         found.added(1, 1)

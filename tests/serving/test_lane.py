@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any
@@ -379,3 +381,25 @@ def test_poison_among_what_is_read_together_is_one_error() -> None:
 
 def test_model_whose_answers_depend_on_company_is_asked_alone() -> None:
     assert measure_pace(SlowModel(), depends_on_batch=True).together == 1  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("alone", [0.0001, 0.01], ids=["in the loop", "in a thread"])
+def test_lane_that_was_replaced_is_gone_with_its_model_at_once(alone: float) -> None:
+    """Garbage is collected after tens of thousands of objects, and a model outside Python's memory is one of them."""
+
+    async def whole() -> bool:
+        lane = Lane(SlowModel(), Pace(alone, 32, alone), Limits())  # type: ignore[arg-type]
+        assert await outcome(lane, 7) == 7
+        lane.close()
+        kept = weakref.ref(lane)
+        del lane
+        ends = time.monotonic() + 5
+        while kept() is not None and time.monotonic() < ends:
+            await asyncio.sleep(0.01)
+        return kept() is None
+
+    gc.disable()
+    try:
+        assert asyncio.run(whole())
+    finally:
+        gc.enable()

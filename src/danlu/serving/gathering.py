@@ -15,12 +15,10 @@ class Gathering:
     """A call of the model costs a fixed part, and its weights throw the interpreter's code out of the cache. Where the
     event loop is busy for most of its time, that is paid once a millisecond; where it has time to spare nobody waits,
     and neither where nobody else can come, since all `clients` that are connected wait already.
-
-    `answer` is called once for all that were added since.
     """
 
-    def __init__(self, answer: Callable[[], None], most: int, clients: Sized) -> None:
-        self._answer, self._most, self._clients = answer, most, clients
+    def __init__(self, most: int, clients: Sized) -> None:
+        self._most, self._clients = most, clients
         self._loop = asyncio.get_running_loop()
         self._due: asyncio.Handle | None = None
         self._is_later = False
@@ -28,8 +26,10 @@ class Gathering:
         self._answered = self._looked = time.monotonic()
         self._computed = time.thread_time()
 
-    def added(self, count: int, waiting: int) -> None:
-        """Another was added, and is the `count`th; `waiting`: the requests that are under way."""
+    def added(self, count: int, waiting: int, answer: Callable[[], None]) -> None:
+        """Another was added, and is the `count`th; `waiting`: the requests that are under way. `answer` is called once
+        for all that were added; kept here it would keep its lane, and a model that was replaced, until garbage is
+        collected."""
         is_later = (
             count < self._most
             and waiting < len(self._clients)
@@ -38,17 +38,17 @@ class Gathering:
         )
         if self._due is None:
             self._is_later = is_later
-            call = self._go
-            self._due = self._loop.call_later(PAUSE, call) if is_later else self._loop.call_soon(call)
+            call, loop = self._go, self._loop
+            self._due = loop.call_later(PAUSE, call, answer) if is_later else loop.call_soon(call, answer)
         elif self._is_later and (count >= self._most or waiting >= len(self._clients)):
             self._due.cancel()
-            self._is_later, self._due = False, self._loop.call_soon(self._go)
+            self._is_later, self._due = False, self._loop.call_soon(self._go, answer)
 
-    def _go(self) -> None:
+    def _go(self, answer: Callable[[], None]) -> None:
         self._due = None
         now = self._answered = time.monotonic()
         if now - self._looked >= LOOKED_AT:
             computed = time.thread_time()
             self._is_pressed = computed - self._computed > PRESSED * (now - self._looked)
             self._looked, self._computed = now, computed
-        self._answer()
+        answer()

@@ -107,7 +107,7 @@ class Lane:
         self._is_of_images = isinstance(predictor.recipe, ImageRecipe)
         self._waiting: deque[Waiting] = deque()
         self._gathered: deque[Waiting] = deque()
-        self._gathering = Gathering(self._answer_gathered, pace.together, clients)
+        self._gathering = Gathering(pace.together, clients)
         self._is_new = threading.Condition()
         self._is_open = True
         self._loop = asyncio.get_running_loop()
@@ -161,7 +161,7 @@ class Lane:
                 self._is_new.notify()
         else:
             self._gathered.append(waiting)
-            self._gathering.added(len(self._gathered), self.items)
+            self._gathering.added(len(self._gathered), self.items, self._answer_gathered)
         return waiting.future
 
     def _answer_gathered(self) -> None:
