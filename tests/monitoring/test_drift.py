@@ -81,6 +81,18 @@ def test_small_change_is_found_by_the_long_window() -> None:
     assert found and found[0].answers - 6000 > short
 
 
+def test_windows_hold_the_latest_answers_however_many_came_before() -> None:
+    stream = Stream(4)
+    courses: list[dict[str, Any]] = [{}, {"shift": 1.0, "mixture": (3, 1, 1, 1)}, {"sure": 5.0}]
+    rows = [row for place, how in enumerate(courses) for row in stream.rows(4200, first=4200 * place, **how)]
+    reference = stream.reference()
+    whole, latest = DriftWatch(reference), DriftWatch(reference)
+    looks_at(whole, rows)
+    looks_at(latest, rows[-WINDOWS[-1].size :])
+    last, expected = (watch._look(WINDOWS[-1], rows[-1].time) for watch in (whole, latest))
+    assert last.ratios == expected.ratios and last.signals
+
+
 def test_nothing_is_said_of_few_answers() -> None:
     stream = Stream(0)
     assert looks_at(DriftWatch(stream.reference()), stream.rows(FEWEST - 1, shift=9.0)) == []
