@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -91,6 +92,14 @@ def test_references_lie_beside_the_answers(tmp_path: Path) -> None:
     (tmp_path / "references" / "34.json").write_text("[]", encoding="utf-8")
     with pytest.raises(ModelError, match=r"34\.json"):
         Journal(tmp_path).references()
+
+
+@pytest.mark.parametrize("version", ["../../out/12", "", "12/../../../out/12", "1\0", "x", "1" * 300], ids=repr)
+def test_name_of_a_model_leads_to_no_file_but_a_reference(tmp_path: Path, version: str) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "12.json").write_text(json.dumps({"model": f"x@{version}", "reference": {}}), encoding="utf-8")
+    keep_reference(tmp_path / "journal", "x@12", "12", {})
+    assert Journal(tmp_path / "journal").reference(f"x@{version}") is None
 
 
 def test_files_are_bounded_and_the_oldest_go(tmp_path: Path) -> None:
