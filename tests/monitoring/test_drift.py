@@ -108,6 +108,19 @@ def test_looks_keep_their_distance_however_fast_answers_come() -> None:
         assert len(times) > 3 and np.diff(times).min() >= window.seconds
 
 
+@pytest.mark.parametrize("ahead", [-30.0, 0.0, 15.0, 90.0])
+def test_looks_keep_their_distance_where_the_clock_of_the_monitor_is_another(ahead: float) -> None:
+    """It catches up every two seconds for ten minutes; a look each time would be five times too many."""
+    stream = Stream(0)
+    watch, looks, rows = DriftWatch(stream.reference()), list[Look](), list(stream.rows(6000))
+    for seconds in range(2, 601, 2):
+        looks += looks_at(watch, rows[round(PER_SECOND) * (seconds - 2) : round(PER_SECOND) * seconds])
+        looks += watch.catch_up(START + seconds + ahead)
+    for window in WINDOWS:
+        count = sum(look.window == window.size for look in looks)
+        assert 0.8 <= count / (600 / window.seconds) <= 1.2
+
+
 def test_doubt_of_all_comparisons_of_thirty_days_adds_up_to_one_alarm() -> None:
     watch = DriftWatch(Stream(0).reference(), days=30)
     total = sum(
