@@ -119,18 +119,19 @@ def test_retries_end(busy: str) -> None:
 
 
 class Scripted(http.server.BaseHTTPRequestHandler):
-    """Answers with each of `script` in turn, a status and headers, or cuts the connection off; then with 200. `heard`:
-    the headers of every request."""
+    """Answers with each of `script` in turn, a status and headers, or cuts the connection off after so many seconds;
+    then with 200. `heard`: the headers of every request."""
 
     protocol_version = "HTTP/1.1"
-    script: list[tuple[int, dict[str, str]] | None] = []
+    script: list[tuple[int, dict[str, str]] | float] = []
     heard: list[dict[str, str]] = []
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
         self.heard.append({name.lower(): value for name, value in self.headers.items()})
         turn = self.script.pop(0) if self.script else (200, {})
-        if turn is None:
+        if isinstance(turn, float):
+            time.sleep(turn)
             self.close_connection = True
             return
         status, headers = turn
@@ -183,10 +184,17 @@ def test_pauses_double_and_are_never_long(scripted: str, pauses: list[float]) ->
 
 
 def test_connection_that_was_cut_off_is_opened_again(scripted: str, pauses: list[float]) -> None:
-    Scripted.script = [(200, {}), None]
+    Scripted.script = [(200, {}), 0.0]
     with danlu.Client(scripted) as client:
         assert [client.predict(b"x")["class"] for _ in range(2)] == ["a", "a"]
     assert len(Scripted.heard) == 3
+
+
+def test_answer_that_does_not_come_in_time_is_asked_for_again(scripted: str, pauses: list[float]) -> None:
+    Scripted.script = [0.5]
+    with danlu.Client(scripted, timeout=0.2) as client:
+        assert client.predict(b"x")["class"] == "a"
+    assert len(Scripted.heard) == 2
 
 
 @pytest.mark.parametrize(

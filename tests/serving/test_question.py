@@ -62,6 +62,23 @@ def test_body_that_never_ends_is_thrown_away_for_a_while_only() -> None:
     assert refused.value.status == 413
 
 
+def form(count: int) -> list[Message]:
+    part = b'--X\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nabc\r\n'
+    return [{"type": "http.request", "body": part * count + b"--X--\r\n", "more_body": False}]
+
+
+@pytest.mark.parametrize(("count", "status"), [(0, 422), (1, None), (2, 422)])
+def test_question_about_one_image_has_one_file(count: int, status: int | None) -> None:
+    """The answer to the first of two would be taken for that to the second."""
+    asking = question(FORM, None, form(count))
+    asking.headers[b"content-type"] = b"multipart/form-data; boundary=X"
+    asking.arm.predictor = SimpleNamespace(kind="images")  # type: ignore[misc, assignment]
+    try:
+        assert asyncio.run(asking.item()) == b"abc" and status is None
+    except Refusal as refusal:
+        assert refusal.status == status
+
+
 def test_request_without_a_key_goes_where_its_id_belongs() -> None:
     """Without one, all of them would go to the same bundle."""
     keys: list[str] = []
