@@ -193,6 +193,22 @@ def test_poison_among_31_good_ones_is_the_only_error() -> None:
     assert len(model.batches[1]) == 32
 
 
+def test_request_that_was_cancelled_harms_no_other_of_its_batch() -> None:
+    model = SlowModel()
+    model.may_go_on.clear()
+
+    async def what(lane: Lane) -> list[Any]:
+        first = asyncio.ensure_future(outcome(lane, 0))
+        await until(lambda: model.batches)
+        cancelled, *others = [asyncio.ensure_future(outcome(lane, number)) for number in range(1, 6)]
+        await until(lambda: lane.items == 6)
+        cancelled.cancel()
+        model.may_go_on.set()
+        return [await first, *await asyncio.gather(*others), lane.items]
+
+    assert run(model, what) == [0, 2, 3, 4, 5, 0]
+
+
 def test_lane_goes_on_after_the_model_failed() -> None:
     model = SlowModel()
 

@@ -162,3 +162,20 @@ def test_refusal_of_one_tensor_says_whose_fault_it_is() -> None:
         with pytest.raises(Refusal) as refused:
             _or_raise(Refusal(status, "code", "message", retry_after=3))
         assert (refused.value.status, refused.value.retry_after) == (expected, 3)
+
+
+def test_refusal_of_a_file_repeats_nothing_that_its_decoder_said() -> None:
+    def read(item: bytes, at_most: int) -> None:
+        try:
+            raise ValueError("secret bytes of the file")
+        except ValueError as cause:
+            raise UnreadableItem(f"is broken: {cause}") from cause
+
+    async def refused() -> str:
+        service = service_of(Model())
+        service.deployment.arms[0].predictor.read = read  # type: ignore[assignment, method-assign]
+        with pytest.raises(Refusal) as found:
+            await service.answer(service.deployment.arms[0], b"file", asked())
+        return found.value.message
+
+    assert asyncio.run(refused()) == "the input is broken"

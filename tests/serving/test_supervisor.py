@@ -19,6 +19,10 @@ class Process:
 
     def __init__(self) -> None:
         self.sent: list[str] = []
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        return self.returncode
 
     def kill(self) -> None:
         self.sent.append("KILL")
@@ -89,3 +93,37 @@ def test_reload_is_told_to_those_who_can_hear_it() -> None:
     ready, starting = worker(), worker(is_ready=False)
     supervisor(ready, starting)._signalled(signal.SIGHUP)
     assert (ready.process.sent, starting.process.sent) == (["HUP"], [])
+
+
+def died(found: Supervisor, *, is_ready: bool, times: int) -> None:
+    """So many workers that were started a moment ago die, one after the other."""
+    for _ in range(times):
+        one = worker(is_ready=is_ready)
+        one.started = time.monotonic()
+        one.process.returncode = -signal.SIGKILL
+        found._workers.append(one)
+        found._bury()
+
+
+def test_workers_that_die_before_they_can_answer_are_not_started_for_ever() -> None:
+    found = supervisor()
+    found._count, found._was_ready = 1, True
+    died(found, is_ready=False, times=2)
+    assert found._ends is None
+    died(found, is_ready=False, times=1)
+    assert found._ends is not None and found._exit_code == 1
+
+
+def test_workers_that_could_answer_are_replaced_however_often_they_die() -> None:
+    """An input that crashes them is sent again by its client."""
+    found = supervisor()
+    found._count, found._was_ready = 1, True
+    died(found, is_ready=True, times=20)
+    assert found._ends is None
+
+
+def test_worker_that_answers_goes_on_where_others_die() -> None:
+    found = supervisor(worker())
+    found._count, found._was_ready = 2, True
+    died(found, is_ready=False, times=12)
+    assert found._ends is None and found._fills_at > time.monotonic()
