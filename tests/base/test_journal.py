@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 
 from danlu.base import journal
 from danlu.base.errors import ModelError
-from danlu.base.journal import Journal, JournalWriter, journal_files, keep_reference
+from danlu.base.journal import Journal, JournalWriter, can_be, journal_files, keep_reference
 from journals import json_lines
 
 
@@ -93,6 +94,14 @@ def test_references_lie_beside_the_answers(tmp_path: Path) -> None:
         Journal(tmp_path).references()
 
 
+@pytest.mark.parametrize("version", ["../../out/12", "", "12/../../../out/12", "1\0", "x", "1" * 300], ids=repr)
+def test_name_of_a_model_leads_to_no_file_but_a_reference(tmp_path: Path, version: str) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "12.json").write_text(json.dumps({"model": f"x@{version}", "reference": {}}), encoding="utf-8")
+    keep_reference(tmp_path / "journal", "x@12", "12", {})
+    assert Journal(tmp_path / "journal").reference(f"x@{version}") is None
+
+
 def test_files_are_bounded_and_the_oldest_go(tmp_path: Path) -> None:
     written(tmp_path, 20_000, most_bytes=400_000, file_bytes=100_000)
     sizes = [path.stat().st_size for path in journal_files(tmp_path)]
@@ -128,6 +137,78 @@ def test_full_disk_loses_rows_and_nothing_else(tmp_path: Path, monkeypatch: pyte
     writer.close()
     assert (writer.lost, writer.problem) == (1, "No space left on device")
     assert [row["number"] for row in Journal(tmp_path).rows()] == [1]
+
+
+def test_every_row_that_a_full_disk_takes_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(file: int, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(journal.os, "write", write)
+    writer = JournalWriter(tmp_path)
+    writer.add(json_lines([{"number": number} for number in range(25)]))
+    writer.close()
+    assert writer.lost == 25
+
+
+def test_row_after_one_that_was_written_in_part_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a disk that is full for a moment."""
+    real, calls = os.write, 0
+
+    def write(file: int, data: bytes) -> int:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise OSError(28, "No space left on device")
+        return real(file, data[:5] if calls == 1 else data)
+
+    writer = JournalWriter(tmp_path)
+    monkeypatch.setattr(journal.os, "write", write)
+    writer.add(json_lines([{"number": 0}]))
+    ends = time.monotonic() + 5
+    while not writer.lost and time.monotonic() < ends:
+        time.sleep(0.01)
+    writer.add(json_lines([{"number": 1}]))
+    writer.close()
+    assert [row["number"] for row in Journal(tmp_path).rows()] == [1]
+
+
+def test_rows_after_their_file_was_removed_are_in_another(tmp_path: Path) -> None:
+    writer, found = JournalWriter(tmp_path), Journal(tmp_path)
+    writer.add(json_lines([{"number": 0}]))
+    ends = time.monotonic() + 5
+    while not list(found.rows()) and time.monotonic() < ends:
+        time.sleep(0.01)
+    (path,) = journal_files(tmp_path)
+    path.unlink()
+    writer.add(json_lines([{"number": 1}]))
+    writer.close()
+    assert [row["number"] for row in Journal(tmp_path).rows()] == [1]
+
+
+def test_room_is_left_for_the_file_of_every_writer_that_lives(tmp_path: Path) -> None:
+    for number in range(5):
+        (tmp_path / f"answers-{1:013d}-{os.getppid()}-{number:06d}.jsonl").write_bytes(b"{}\n" + b" " * 19_996 + b"\n")
+    written(tmp_path, 1, most_bytes=100_000, file_bytes=20_000)
+    assert sum(path.stat().st_size for path in journal_files(tmp_path)) < 100_000 - 20_000
+
+
+def test_what_was_answered_is_not_for_everybody_to_read(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        written(tmp_path, 1)
+    finally:
+        os.umask(before)
+    (path,) = journal_files(tmp_path)
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize(
+    ("told", "is_believed"),
+    [(1_577_000_000, False), (1_578_000_000, True), (2e9 + 86_000, True), (2e9 + 87_000, False)],
+    ids=["before 2020", "in 2020", "less than a day ahead", "more than a day ahead"],
+)
+def test_time_that_no_clock_of_a_service_shows_is_not_believed(told: float, is_believed: bool) -> None:
+    assert can_be(told, now=2e9) == is_believed
 
 
 def test_what_is_no_journal_file_is_left_alone(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from streams import CLASSES, MODEL, Stream, write_journal
 
 from danlu.base.errors import ConfigError, DataError
 from danlu.cli.monitor import command
+from danlu.monitoring import comparing
 from danlu.monitoring.comparing import compare_arms
 from danlu.monitoring.rows import Row
 
@@ -237,3 +238,34 @@ def test_answers_with_the_same_id_count_once(tmp_path: Path) -> None:
     found = compare_arms(folder, write_labels(tmp_path / "l.csv", {"fixed": rows[1].label}))
     assert found.better is None and [arm.labelled for arm in found.arms] == [1, 1]
     assert any("22 answers have an id that was answered before" in note for note in found.notes)
+
+
+def test_first_answer_with_an_id_counts(tmp_path: Path) -> None:
+    """Or what is added to the journal would change what was decided before."""
+    rows, _ = answered(1, (0.0, 1.0), is_shadow=True)
+    first = [replace(row, label=label) for row, label in zip(rows, ("dog", "猫"), strict=True)]
+    again = [replace(row, time=row.time + 1, label=label) for row, label in zip(rows, ("猫", "dog"), strict=True)]
+    folder = write_journal(tmp_path / "journal", [*first, *again])
+    found = compare_arms(folder, write_labels(tmp_path / "l.csv", {rows[0].id: "dog"}))
+    assert [arm.accuracy for arm in found.arms] == [1, 0]
+
+
+def test_slowest_answers_are_told_beside_the_usual_ones(tmp_path: Path) -> None:
+    rows, _ = answered(200, (0.8, 0.9), is_shadow=True)
+    slow = [replace(row, ms=100.0 if place % 20 < 2 else 2.0) for place, row in enumerate(rows)]
+    for arm in compare_arms(write_journal(tmp_path / "journal", slow)).arms:
+        assert arm.p50_ms == pytest.approx(2, rel=0.02) and arm.p99_ms == pytest.approx(100, rel=0.02)
+
+
+def test_answers_that_wait_for_the_other_models_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparing, "MOST_PENDING", 10)
+    paired = comparing._Paired(((A, False), (B, True)), {})
+    rows, _ = answered(50, (0.8, 0.9), is_shadow=True)
+    for row in rows:
+        if not row.is_shadow:
+            paired.add(row)
+    assert len(paired._pending) == 10
+    for row in rows[-20:]:
+        if row.is_shadow:
+            paired.add(row)
+    assert "both answered the same 10 inputs" in paired.notes()[0], "the latest"

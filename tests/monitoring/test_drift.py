@@ -81,6 +81,22 @@ def test_small_change_is_found_by_the_long_window() -> None:
     assert found and found[0].answers - 6000 > short
 
 
+def test_windows_hold_the_latest_answers_however_many_came_before() -> None:
+    stream = Stream(4)
+    courses: list[dict[str, Any]] = [
+        {},
+        {"shift": 1.0, "mixture": (3, 1, 1, 1)},
+        {"sure": 5.0, "mixture": (1, 1, 1, 4)},
+    ]
+    rows = [row for place, how in enumerate(courses) for row in stream.rows(4200, first=4200 * place, **how)]
+    reference = stream.reference()
+    whole, latest = DriftWatch(reference), DriftWatch(reference)
+    looks_at(whole, rows)
+    looks_at(latest, rows[-WINDOWS[-1].size :])
+    last, expected = (watch._look(WINDOWS[-1], rows[-1].time) for watch in (whole, latest))
+    assert last.ratios == expected.ratios and last.signals
+
+
 def test_nothing_is_said_of_few_answers() -> None:
     stream = Stream(0)
     assert looks_at(DriftWatch(stream.reference()), stream.rows(FEWEST - 1, shift=9.0)) == []
@@ -94,6 +110,29 @@ def test_looks_keep_their_distance_however_fast_answers_come() -> None:
     for window in WINDOWS:
         times = [look.time for look in looks if look.window == window.size]
         assert len(times) > 3 and np.diff(times).min() >= window.seconds
+
+
+@pytest.mark.parametrize("ahead", [-30.0, 0.0, 15.0, 90.0])
+def test_looks_keep_their_distance_where_the_clock_of_the_monitor_is_another(ahead: float) -> None:
+    """It catches up every two seconds for ten minutes; a look each time would be five times too many."""
+    stream = Stream(0)
+    watch, looks, rows = DriftWatch(stream.reference()), list[Look](), list(stream.rows(6000))
+    for seconds in range(2, 601, 2):
+        looks += looks_at(watch, rows[round(PER_SECOND) * (seconds - 2) : round(PER_SECOND) * seconds])
+        looks += watch.catch_up(START + seconds + ahead)
+    for window in WINDOWS:
+        count = sum(look.window == window.size for look in looks)
+        assert 0.9 <= count / (600 / window.seconds) <= 1.1
+
+
+def test_looks_keep_their_distance_where_one_worker_is_behind_another() -> None:
+    stream = Stream(0)
+    watch, looks, rows = DriftWatch(stream.reference()), list[Look](), list(stream.rows(6000))
+    for seconds in range(2, 601, 2):
+        now = rows[10 * (seconds - 2) : 10 * seconds]
+        looks += looks_at(watch, (replace(row, time=row.time - 30 * (place % 2)) for place, row in enumerate(now)))
+        looks += watch.catch_up(START + seconds)
+    assert sum(look.window == WINDOWS[0].size for look in looks) <= 1.2 * 600 / WINDOWS[0].seconds
 
 
 def test_doubt_of_all_comparisons_of_thirty_days_adds_up_to_one_alarm() -> None:
@@ -138,6 +177,21 @@ def test_sentences_name_what_changed_and_where_to() -> None:
     assert "the model is less sure of its answers: median 0." in told
     assert "probabilities are more spread" in told
     assert f"`{CLASSES[0]}` is " in told and "of the last 500 answers, and was 2" in told
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"sure": 30.0}, "the model is more sure of its answers"),
+        ({"sure": 30.0}, "probabilities are nearer to one class"),
+        ({"shift": 5.0}, "inputs differ more from the training data"),
+    ],
+    ids=["surer", "less spread", "farther"],
+)
+def test_sentences_say_in_which_direction(changes: dict[str, Any], told: str) -> None:
+    stream = Stream(3)
+    found = looks_at(DriftWatch(stream.reference()), stream.rows(600, **changes))
+    assert told in " / ".join(signal.sentence for signal in found[-1].signals)
 
 
 def test_alarm_begins_lasts_and_ends() -> None:

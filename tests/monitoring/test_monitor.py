@@ -199,6 +199,16 @@ def test_webhook_that_fails_for_a_moment_is_asked_again(
     assert webhook.post(address, Event("drift", "m", START, "x")) and len(posted) == 3
 
 
+@pytest.mark.parametrize("status", [408, 429])
+def test_webhook_that_has_too_much_to_do_is_asked_again(
+    receiver: tuple[str, list[Any], list[int]], monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    address, posted, statuses = receiver
+    monkeypatch.setattr(webhook, "PAUSE", 0.01)
+    statuses += [status]
+    assert webhook.post(address, Event("drift", "m", START, "x")) and len(posted) == 2
+
+
 @pytest.mark.parametrize(("statuses", "tries"), [([404], 1), ([500, 500, 500], 3)])
 def test_webhook_that_fails_is_told_without_its_secret(
     receiver: tuple[str, list[Any], list[int]],
@@ -288,6 +298,7 @@ def test_drift_of_a_model_that_was_replaced_is_no_alarm_any_more(drifted: Path) 
     assert (second["model"], second["replaced"], second["state"]) == (MODEL, True, "drift")
     assert result.exit_code == 0
     assert f"{MODEL} (replaced): drift since" in called(drifted).stdout
+    assert "Look at what is sent now" not in (drifted / "monitor.html").read_text(encoding="utf-8")
 
 
 def test_burst_at_the_end_is_looked_at(tmp_path: Path) -> None:
@@ -505,6 +516,54 @@ def test_model_of_another_name_that_took_its_place_replaced_it(tmp_path: Path) -
     assert [one.is_replaced for one in monitor(folder).models] == [False, False], "it may answer again"
     write_journal(folder, [replace(row, model="dogs@1") for row in stream.rows(9, start=START + 90_000)])
     assert [(one.model, one.is_replaced) for one in monitor(folder).models] == [("dogs@1", False), (MODEL, True)]
+
+
+def test_shadow_of_a_new_version_replaces_nothing_that_answers(tmp_path: Path) -> None:
+    stream = Stream(0)
+    rows = list(stream.rows(900, shift=3.0))
+    shadows = [replace(row, model="pets@ffffffffffff", is_shadow=True, time=row.time + 0.01) for row in rows[-300:]]
+    found = monitor(write_journal(tmp_path / "journal", [*rows, *shadows], stream.reference()))
+    assert [one.is_replaced for one in found.models] == [False, False] and found.has_alarm
+
+
+def test_who_bears_more_false_alarms_has_them_sooner(steady: Path) -> None:
+    highest = []
+    for days in (36_500.0, 30.0, 0.01):
+        look = monitor(steady, MonitorSettings(days=days)).models[0].look
+        highest.append(look.highest if look is not None else 0.0)
+    assert highest[0] < highest[1] < highest[2]
+
+
+def test_model_that_is_silent_for_hours_may_answer_again(tmp_path: Path) -> None:
+    """By day one, by night another."""
+    stream = Stream(0)
+    rows = [*stream.rows(300)]
+    rows += [replace(row, model="dogs@1") for row in stream.rows(300, start=START + 12 * 3600)]
+    found = monitor(write_journal(tmp_path / "journal", rows))
+    assert [one.is_replaced for one in found.models] == [False, False]
+
+
+def test_last_answers_of_a_version_that_is_being_replaced_are_in_its_windows(tmp_path: Path) -> None:
+    """Some workers take the new bundle a little later than others."""
+    stream = Stream(0)
+    old = list(stream.rows(400))
+    new = [replace(row, model="pets@ffffffffffff") for row in stream.rows(20, start=old[-1].time + 1)]
+    last = list(stream.rows(90, start=new[-1].time + 10))
+    reader = Monitor(write_journal(tmp_path / "journal", [*old, *new], stream.reference()), MonitorSettings())
+    reader.read()
+    write_journal(tmp_path / "journal", last)
+    reader.read()
+    (look,) = [one.look for one in reader.result().models if one.model == MODEL]
+    assert look is not None and look.answers > 400
+
+
+def test_unknown_answers_and_those_of_low_confidence_are_told_apart(tmp_path: Path) -> None:
+    rows = [
+        replace(row, is_unknown=place < 10, numbers=(0.6 if place < 30 else 0.9, *row.numbers[1:]))
+        for place, row in enumerate(Stream(0).rows(100))
+    ]
+    (told,) = monitor(write_journal(tmp_path / "journal", rows)).to_json()["models"]
+    assert (told["unknown"], told["low_confidence"]) == (0.1, 0.3)
 
 
 def test_answer_names_no_file_outside_the_references(tmp_path: Path) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 import subprocess
 from pathlib import Path
+from statistics import NormalDist
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from bundles import made
@@ -16,7 +20,8 @@ from click.testing import CliRunner
 
 from danlu.base.bundle import open_bundle
 from danlu.cli.monitor import command
-from danlu.monitoring.prometheus import _plain
+from danlu.monitoring.prometheus import _plain, alerts
+from danlu.prediction.reference import CONFIDENCE, LEVELS, Reference
 from danlu.serving.metrics import Metrics
 
 
@@ -64,6 +69,65 @@ def test_every_class_has_an_alert_of_this_model(files: tuple[Path, Path], bundle
 
 def test_class_that_looks_like_a_template_is_a_name() -> None:
     assert _plain("{{ .Bad") == '{{ "{{" }} .Bad'
+
+
+INVENTED: Any = SimpleNamespace(model="pets@1", name="pets", version="1")
+
+
+def rules_of(confidence: float = 0.8, deviation: float = 0.1) -> dict[str, str]:
+    """What is asked for by each alert of a model whose confidence is normal; 700 of 1,000 answers were `cat`."""
+    quantiles = confidence + deviation * np.array(
+        [NormalDist().inv_cdf(level) for level in np.clip(LEVELS, 0.001, 0.999)]
+    )
+    reference = Reference(1000, {CONFIDENCE: quantiles}, {"cat": 700, "dog": 300}, None)
+    rules = alerts(INVENTED, reference)["groups"][0]["rules"]
+    return {rule["labels"].get("label", rule["alert"]): rule["expr"] for rule in rules}
+
+
+def fires(rule: str, counters: dict[str, float]) -> bool:
+    """As Prometheus would compute it where counters, by their beginnings, grew by so much in the time of the rule."""
+    for beginning, value in counters.items():
+        rule = re.sub(rf"sum\(increase\({re.escape(beginning)}[^}}]*\}}\[6h\]\)\)", f"{value:g}", rule)
+    rule = rule.replace("vector(0)", "0")
+    assert "danlu" not in rule
+    return bool(eval(rule, {"__builtins__": {}, "abs": abs, "sqrt": math.sqrt}))
+
+
+@pytest.mark.parametrize(
+    ("mean", "answers", "is_told"),
+    [(0.80, 5000, False), (0.81, 5000, False), (0.75, 5000, True), (0.85, 5000, True), (0.5, 150, False)],
+    ids=["as it was", "by chance", "lower", "higher", "few answers"],
+)
+def test_mean_confidence_that_is_not_that_of_validation_is_told(mean: float, answers: int, is_told: bool) -> None:
+    counters = {"danlu_confidence_sum{": mean * answers, "danlu_confidence_count{": answers}
+    assert fires(rules_of()["DanluConfidence"], counters) == is_told
+
+
+@pytest.mark.parametrize(
+    ("cats", "answers", "is_told"),
+    [
+        (3500, 5000, False),
+        (3600, 5000, False),
+        (2500, 5000, True),
+        (4500, 5000, True),
+        (0, 5000, True),
+        (0, 150, False),
+    ],
+    ids=["as it was", "by chance", "fewer", "more", "none", "few answers"],
+)
+def test_share_of_a_class_that_is_not_that_of_validation_is_told(cats: float, answers: float, is_told: bool) -> None:
+    counters = {
+        'danlu_answers_total{model="pets@1",label="cat"': cats,
+        'danlu_answers_total{model="pets@1"': answers,
+    }
+    assert fires(rules_of()["cat"], counters) == is_told
+
+
+def test_request_that_was_turned_away_is_no_failure() -> None:
+    """There is an alert of its own for a busy service."""
+    rules = rules_of()
+    failing, busy = (re.findall(r'status[!=~]+"[^"]*"', rules[name]) for name in ("DanluFails", "DanluBusy"))
+    assert failing == ['status=~"5.."', 'status!="503"'] and busy == ['status="503"']
 
 
 def test_prometheus_reads_the_rules(files: tuple[Path, Path]) -> None:

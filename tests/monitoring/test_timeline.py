@@ -27,6 +27,13 @@ def test_whole_is_the_sum_of_what_was_added() -> None:
         assert whole.latency(share) == pytest.approx(exact, rel=0.02)
 
 
+def test_unknown_answers_are_counted_through_every_doubling() -> None:
+    line, row = Timeline(), next(iter(Stream(0).rows(1)))
+    for place in range(3000):
+        line.add(replace(row, time=START + place * 331.0, is_unknown=place % 3 == 0))
+    assert line.whole().unknown == sum(piece.unknown for piece in line.pieces) == 1000
+
+
 def test_pieces_are_few_however_long_it_goes_on() -> None:
     line, row = Timeline(), next(iter(Stream(0).rows(1)))
     for place in range(20_000):

@@ -66,6 +66,13 @@ def test_first_format_is_read_without_features() -> None:
     assert found.distributions["entropy"] == pytest.approx(LEVELS)
 
 
+def test_entropy_is_in_nats_and_numbers_have_six_decimals() -> None:
+    """As in every journal and every bundle that there is already."""
+    found = numbers_of(np.array([[0.25, 0.25, 0.25, 0.25], [0.1234564, 0.8765436, 0.0, 0.0]]), None, None)
+    assert found[0].tolist() == [0.25, 1.386294]
+    assert found[1, 0] == 0.876544
+
+
 def test_numbers_of_broken_features_stay_numbers() -> None:
     summary = FeatureSummary.learnt(np.eye(3))
     found = numbers_of(np.array([[1.0, 0.0]]), np.array([[np.nan, np.inf, -np.inf]]), summary)

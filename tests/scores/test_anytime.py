@@ -70,6 +70,12 @@ def test_better_of_two_is_found_and_named() -> None:
     assert decided.count(0) >= 18 and 1 not in decided
 
 
+def test_model_with_few_of_the_requests_is_decided_upon_with_all_of_them() -> None:
+    """One of ten requests goes to the worse of the two."""
+    decided = [shared(seed, (0.95, 0.7), 1000, 0.1).better for seed in range(10)]
+    assert decided.count(0) >= 9
+
+
 def test_decision_stays() -> None:
     found = PairedTest()
     for _ in range(20):

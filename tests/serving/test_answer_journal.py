@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
+import numpy as np
 import orjson
 import pytest
 
@@ -83,3 +85,36 @@ def test_row_that_cannot_be_made_is_lost_and_later_ones_are_not(
     assert asyncio.run(answer()) == 1
     assert list(Journal(tmp_path).rows()) == [{"share": 1}]
     assert "answers are missing in the journal: integer division or modulo by zero" in capsys.readouterr().err
+
+
+def lines(*confidences: float, key: str | None = None, is_shadow: bool = False) -> list[dict[str, Any]]:
+    """The lines of answers of a model that is sure of cats, and knows nothing below 0.6."""
+    arm: Any = SimpleNamespace(
+        model="pets@1",
+        reference=SimpleNamespace(summary=None),
+        predictor=SimpleNamespace(
+            classes=("dog", "cat"), calibration=SimpleNamespace(accepts=lambda confidence: confidence >= 0.6)
+        ),
+    )
+    rows = [np.array([1 - confidence, confidence]) for confidence in confidences]
+    told = [Told(arm, "id", row, np.zeros(3), 1.5, 2.5, key, is_shadow) for row in rows]
+    return [orjson.loads(line) for line in journal.lines_of(told)]
+
+
+def test_line_says_what_was_answered_and_whether_the_model_knew() -> None:
+    expected = {"id": "id", "model": "pets@1", "class": "cat", "time": 1.5, "ms": 2.5, "features": []}
+    for line, confidence, is_unknown in zip(lines(0.9, 0.55), (0.9, 0.55), (False, True), strict=True):
+        assert {name: line[name] for name in expected} == expected
+        assert (line["confidence"], line["unknown"]) == (confidence, is_unknown)
+        assert "key" not in line and "shadow" not in line
+
+
+def test_line_tells_users_apart_and_not_who_they_are() -> None:
+    users = [f"user {number}@example.org" for number in range(1000)]
+    kept = [lines(0.9, key=user)[0]["key"] for user in users]
+    assert len(set(kept)) == len(users) and not any("user" in one or "example" in one for one in kept)
+    assert lines(0.9, key=users[0])[0]["key"] == kept[0]
+
+
+def test_line_of_a_shadow_says_so() -> None:
+    assert lines(0.9, is_shadow=True)[0]["shadow"] is True

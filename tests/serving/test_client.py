@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -98,7 +99,7 @@ class Busy(http.server.BaseHTTPRequestHandler):
 def busy() -> Iterator[str]:
     Busy.asked.clear()
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Busy) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
@@ -115,3 +116,95 @@ def test_busy_service_is_asked_again_after_what_it_says(busy: str) -> None:
 def test_retries_end(busy: str) -> None:
     with danlu.Client(busy, retries=1) as client, pytest.raises(danlu.MachineError, match="gave no answer: busy"):
         client.predict(b"x")
+
+
+class Scripted(http.server.BaseHTTPRequestHandler):
+    """Answers with each of `script` in turn, a status and headers, or cuts the connection off after so many seconds;
+    then with 200. `heard`: the headers of every request."""
+
+    protocol_version = "HTTP/1.1"
+    script: list[tuple[int, dict[str, str]] | float] = []
+    heard: list[dict[str, str]] = []
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.heard.append({name.lower(): value for name, value in self.headers.items()})
+        turn = self.script.pop(0) if self.script else (200, {})
+        if isinstance(turn, float):
+            time.sleep(turn)
+            self.close_connection = True
+            return
+        status, headers = turn
+        body = json.dumps({"error": {"message": "told"}} if status != 200 else {"class": "a", "answers": [{}]}).encode()
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(body))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        return None
+
+
+@pytest.fixture
+def scripted() -> Iterator[str]:
+    Scripted.script, Scripted.heard = [], []
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Scripted) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long the client would have waited each time."""
+    found: list[float] = []
+    monkeypatch.setattr("danlu.serving.client.time", SimpleNamespace(sleep=found.append))
+    return found
+
+
+def test_keys_go_with_every_question(scripted: str) -> None:
+    with danlu.Client(scripted, api_key="secret key") as client:
+        client.predict(b"x", key="user 7")
+        client.predict_batch([b"x"], key="user 7")
+        client.predict(b"x")
+    assert [told["x-api-key"] for told in Scripted.heard] == ["secret key"] * 3
+    assert [told.get("x-sticky-key") for told in Scripted.heard] == ["user 7", "user 7", None]
+
+
+def test_pauses_double_and_are_never_long(scripted: str, pauses: list[float]) -> None:
+    Scripted.script = [*[(503, {})] * 3, (503, {"Retry-After": "86400"})]
+    with danlu.Client(scripted) as client:
+        assert client.predict(b"x")["class"] == "a"
+    for turn, pause in enumerate(pauses[:3]):
+        assert 0.05 * 2**turn <= pause <= 0.15 * 2**turn
+    assert pauses[3:] == [30.0]
+
+
+def test_connection_that_was_cut_off_is_opened_again(scripted: str, pauses: list[float]) -> None:
+    Scripted.script = [(200, {}), 0.0]
+    with danlu.Client(scripted) as client:
+        assert [client.predict(b"x")["class"] for _ in range(2)] == ["a", "a"]
+    assert len(Scripted.heard) == 3
+
+
+def test_answer_that_does_not_come_in_time_is_asked_for_again(scripted: str, pauses: list[float]) -> None:
+    Scripted.script = [0.5]
+    with danlu.Client(scripted, timeout=0.2) as client:
+        assert client.predict(b"x")["class"] == "a"
+    assert len(Scripted.heard) == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [(500, danlu.MachineError), (401, danlu.ConfigError), (413, danlu.DataError), (422, danlu.DataError)],
+)
+def test_what_asking_again_does_not_change_is_not_asked_again(
+    scripted: str, pauses: list[float], status: int, error: type[danlu.DanluError]
+) -> None:
+    Scripted.script = [(status, {})]
+    with danlu.Client(scripted) as client, pytest.raises(error, match="told"):
+        client.predict(b"x")
+    assert len(Scripted.heard) == 1 and not pauses

@@ -88,6 +88,16 @@ def test_busy_loop_asks_once_for_all_that_come_in_a_millisecond(clock: Clock) ->
     assert run(what) == ["answered"] * 2
 
 
+def test_nobody_waits_for_much_longer_than_a_millisecond(clock: Clock) -> None:
+    async def what(found: Gathering, answered: list[str]) -> None:
+        await press(found, clock, 0.9)
+        found.added(1, 1)
+        await asyncio.sleep(0.005)
+        assert len(answered) == 2
+
+    run(what)
+
+
 @pytest.mark.parametrize(
     ("count", "waiting"),
     [(4, 4), (2, len(CLIENTS)), (2, len(CLIENTS) + 5)],

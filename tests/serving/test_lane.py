@@ -195,6 +195,22 @@ def test_poison_among_31_good_ones_is_the_only_error() -> None:
     assert len(model.batches[1]) == 32
 
 
+def test_request_that_was_cancelled_harms_no_other_of_its_batch() -> None:
+    model = SlowModel()
+    model.may_go_on.clear()
+
+    async def what(lane: Lane) -> list[Any]:
+        first = asyncio.ensure_future(outcome(lane, 0))
+        await until(lambda: model.batches)
+        cancelled, *others = [asyncio.ensure_future(outcome(lane, number)) for number in range(1, 6)]
+        await until(lambda: lane.items == 6)
+        cancelled.cancel()
+        model.may_go_on.set()
+        return [await first, *await asyncio.gather(*others), lane.items]
+
+    assert run(model, what) == [0, 2, 3, 4, 5, 0]
+
+
 def test_lane_goes_on_after_the_model_failed() -> None:
     model = SlowModel()
 
@@ -241,6 +257,57 @@ def test_batch_counts_with_all_its_items() -> None:
             return refused.value.status, lane.items
 
     assert run(SlowModel(), beside_others, Pace(0.1, 1, 0.1), deadline=5.0) == (503, 30)
+
+
+def test_as_many_as_are_advised_are_let_in() -> None:
+    async def what(lane: Lane) -> tuple[str, int]:
+        with lane.admitted(1) as place:
+            with pytest.raises(Refusal) as refused:
+                place.grow(99)
+            place.grow(49)
+            return refused.value.message, lane.items
+
+    message, items = run(SlowModel(), what, Pace(0.1, 1, 0.1), deadline=5.0)
+    assert message.endswith("ask for at most 50 at a time") and items == 50
+
+
+def test_refusal_says_after_how_long_what_is_ahead_will_be_done() -> None:
+    async def what(lane: Lane) -> float | None:
+        with lane.admitted(1) as place:
+            place.grow(4)
+            with pytest.raises(Refusal) as refused:
+                lane.admitted(1)
+            return refused.value.retry_after
+
+    assert run(SlowModel(), what, Pace(1.0, 1, 1.0), deadline=5.0) == 5
+
+
+def test_request_behind_others_has_to_have_the_time_it_takes_alone() -> None:
+    async def what(lane: Lane) -> str:
+        with lane.admitted(1), lane.admitted(1), lane.admitted(1), pytest.raises(Refusal) as refused:
+            lane.admitted(1)
+        return refused.value.code
+
+    assert run(SlowModel(), what, Pace(alone=0.5, together=32, each=0.05), deadline=0.62) == "busy"
+
+
+def test_model_that_became_slower_lets_fewer_in() -> None:
+    async def what(lane: Lane) -> tuple[float, float]:
+        before = lane.seconds_ahead(100)
+        for number in range(5):
+            await outcome(lane, number)
+        return before, lane.seconds_ahead(100)
+
+    before, after = run(SlowModel(each=0.02), what)
+    assert before == pytest.approx(0.1) and after > 5 * before
+
+
+@pytest.mark.parametrize(("alone", "is_queued"), [(0.0004, False), (0.001, True)])
+def test_model_that_takes_more_than_half_a_millisecond_holds_up_no_event_loop(alone: float, is_queued: bool) -> None:
+    async def what(lane: Lane) -> bool:
+        return lane.is_queued
+
+    assert run(SlowModel(), what, Pace(alone, 1, alone)) == is_queued
 
 
 @pytest.mark.parametrize(
@@ -301,13 +368,41 @@ def test_model_that_hangs_is_told() -> None:
     assert 0.7 <= took < 2
 
 
+def test_model_that_has_nothing_to_do_does_not_hang() -> None:
+    async def what(lane: Lane) -> None:
+        await outcome(lane, 1)
+        await until(lambda: lane.busy_since is None)
+
+    run(SlowModel(), what)
+
+
+def test_batch_may_take_as_long_as_all_its_inputs() -> None:
+    """Ten times 0.32 s and half a second more."""
+
+    async def what(lane: Lane) -> list[bool]:
+        found = []
+        for seconds in (2.0, 5.0):
+            lane.busy_since = time.monotonic() - seconds
+            found.append(lane.is_stuck())
+        return found
+
+    assert run(SlowModel(), what, Pace(alone=0.01, together=32, each=0.01)) == [False, True]
+
+
 # How many together pay
 
 
 @pytest.mark.parametrize(
     ("call", "each", "together"),
-    [(0.002, 0.0, 32), (0.0, 0.002, 1), (0.003, 0.001, 16), (0.03, 0.0, 32), (0.2, 0.0, 1)],
-    ids=["costs a call", "costs an example", "costs both", "slow call", "longer than a batch may take"],
+    [(0.002, 0.0, 32), (0.0, 0.002, 1), (0.003, 0.001, 16), (0.03, 0.0, 32), (0.2, 0.0, 1), (0.02, 0.025, 2)],
+    ids=[
+        "costs a call",
+        "costs an example",
+        "costs both",
+        "slow call",
+        "longer than a batch may take",
+        "four take 0.12",
+    ],
 )
 def test_batches_are_as_large_as_pays(call: float, each: float, together: int, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
@@ -325,6 +420,20 @@ def test_batches_are_as_large_as_pays(call: float, each: float, together: int, m
     assert found.together == together
     assert found.alone == pytest.approx(call + each)
     assert found.each == pytest.approx(call / together + each)
+
+
+def test_call_that_was_disturbed_says_nothing_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, calls = 0.0, 0
+
+    class Disturbed(SlowModel):
+        def probabilities(self, inputs: np.ndarray) -> np.ndarray:
+            nonlocal now, calls
+            calls += 1
+            now += 0.002 * len(inputs) * (50 if calls % 3 == 0 else 1)
+            return inputs
+
+    monkeypatch.setattr("danlu.serving.pace.time", SimpleNamespace(perf_counter=lambda: now))
+    assert measure_pace(Disturbed()).alone == pytest.approx(0.002)  # type: ignore[arg-type]
 
 
 QUICK = Pace(alone=0.0001, together=8, each=0.00002)

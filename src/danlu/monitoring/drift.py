@@ -80,6 +80,7 @@ class DriftWatch:
         self.release()
         self._last = -math.inf
         self._looked_at = [(0, -math.inf)] * len(WINDOWS)
+        self._noticed: list[tuple[int, float]] = []
 
     def forget(self) -> None:
         """Let no window reach back beyond this moment."""
@@ -112,9 +113,26 @@ class DriftWatch:
     def catch_up(self, time: float | None = None) -> list[Look]:
         """Look at what came since the last look, however few answers that is: no more may come for long. `time`: now;
         None where this is the end of what there is, which is looked at however short ago the last look was."""
-        return self._due(math.inf if time is None else time, [1] * len(WINDOWS))
+        if time is None:
+            return self._due(math.inf, [1] * len(WINDOWS))
+        self._notice(time if self._noticed else -math.inf)
+        found = self._due(time, [1 if self._is_rested(place, time) else math.inf for place in range(len(WINDOWS))])
+        self._notice(time)
+        return found
 
-    def _due(self, time: float, fewest: Sequence[int]) -> list[Look]:
+    def _notice(self, time: float) -> None:
+        """Keep when looks were, by the clock of who catches up: that of the answers may be another machine's, and a
+        look at answers that seem to be old would be due each time."""
+        before = self._noticed or [(-1, 0.0)] * len(WINDOWS)
+        now = [answers for answers, _ in self._looked_at]
+        self._noticed = [one if one[0] == new else (new, time) for one, new in zip(before, now, strict=True)]
+
+    def _is_rested(self, place: int, time: float) -> bool:
+        """Whether the last look at a window is long enough ago by either clock, or lies in the future of this one."""
+        seconds, (_, looked_at), (_, noticed) = WINDOWS[place].seconds, self._looked_at[place], self._noticed[place]
+        return self._last - looked_at >= seconds or not 0 <= time - noticed < seconds
+
+    def _due(self, time: float, fewest: Sequence[float]) -> list[Look]:
         found: list[Look] = []
         if self._filled < FEWEST:
             return found
