@@ -120,8 +120,8 @@ def main() -> None:
             "÷ X_max: of 1 / (HTTP + decoding + model); HTTP is a request that needs neither; the model alone is asked"
             " for one example, in the service for all that came in a turn of its loop",
             f"p50 at {LIGHT:.0%} and p99 at {LOAD:.0%} of the requests a second in the second column, coming at random;"
-            " `of a quarter second` is the middle one of the p99 of each quarter of a second: a machine that stands still now"
-            " and then does not change it",
+            " `of a quarter second` is the middle one of the p99 of each quarter of a second: a machine that"
+            " stands still now and then does not change it",
             "a server that takes the same for every request, stands still as a loop that only reads the clock did while"
             " another had the other core, and has no other delay: p99 at 70 %, ms: "
             + ", ".join(f"{way} {report.spread(floors(found[way], gaps, seconds), '.2f')}" for way in PINNED),
