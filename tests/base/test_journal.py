@@ -110,6 +110,17 @@ def test_files_are_bounded_and_the_oldest_go(tmp_path: Path) -> None:
     assert rows == list(range(rows[0], 20_000)) and rows[0] > 0
 
 
+def test_small_journal_has_small_files(tmp_path: Path) -> None:
+    written(tmp_path, 20_000, most_bytes=400_000)
+    assert sum(path.stat().st_size for path in journal_files(tmp_path)) <= 401_000
+
+
+def test_statistics_of_another_name_are_not_those_of_a_model(tmp_path: Path) -> None:
+    keep_reference(tmp_path, "pets@12", "12", {})
+    assert Journal(tmp_path).reference("pets@12") == {}
+    assert Journal(tmp_path).reference("photos@12") is None
+
+
 def test_rows_that_do_not_fit_the_queue_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal, "MOST_QUEUED", 10)
     monkeypatch.setattr(journal, "SECONDS", 30)

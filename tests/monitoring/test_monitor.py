@@ -526,6 +526,23 @@ def test_shadow_of_a_new_version_replaces_nothing_that_answers(tmp_path: Path) -
     assert [one.is_replaced for one in found.models] == [False, False] and found.has_alarm
 
 
+def test_version_that_some_workers_took_a_little_sooner_replaces_the_other(tmp_path: Path) -> None:
+    stream = Stream(0)
+    old = list(stream.rows(900))
+    new = [replace(row, model="pets@ffffffffffff") for row in stream.rows(300, start=old[-1].time - 5)]
+    found = monitor(write_journal(tmp_path / "journal", [*old, *new]))
+    assert [(one.model, one.is_replaced) for one in found.models] == [("pets@ffffffffffff", False), (MODEL, True)]
+
+
+def test_drift_of_a_model_that_was_replaced_is_not_posted(
+    drifted: Path, receiver: tuple[str, list[Any], list[int]]
+) -> None:
+    address, posted, _ = receiver
+    write_journal(drifted, [replace(row, model="pets@ffffffffffff") for row in Stream(1).rows(300, first=5000)])
+    assert monitor(drifted, MonitorSettings(webhook=address)).models[1].alarm is not None
+    assert posted == []
+
+
 def test_who_bears_more_false_alarms_has_them_sooner(steady: Path) -> None:
     highest = []
     for days in (36_500.0, 30.0, 0.01):

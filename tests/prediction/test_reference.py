@@ -73,6 +73,12 @@ def test_entropy_is_in_nats_and_numbers_have_six_decimals() -> None:
     assert found[1, 0] == 0.876544
 
 
+def test_numbers_of_extreme_features_are_such_as_a_monitor_reads() -> None:
+    summary = FeatureSummary.learnt(np.eye(3))
+    found = numbers_of(np.array([[1.0, 0.0]]), np.array([[1e30, -1e30, 7.0]]), summary)
+    assert np.abs(found).max() == 1000
+
+
 def test_numbers_of_broken_features_stay_numbers() -> None:
     summary = FeatureSummary.learnt(np.eye(3))
     found = numbers_of(np.array([[1.0, 0.0]]), np.array([[np.nan, np.inf, -np.inf]]), summary)

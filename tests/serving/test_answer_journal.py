@@ -67,6 +67,20 @@ def test_lone_answer_is_written_soon(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert asyncio.run(answer()) == [{"share": 1}]
 
 
+def test_answer_after_which_none_comes_waits_for_no_other(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    made = Made(monkeypatch)
+
+    async def answer() -> list[int]:
+        kept = AnswerJournal(tmp_path)
+        kept.add(told(1))
+        await asyncio.sleep(0.5)
+        sizes = list(made.sizes)
+        kept.close()
+        return sizes
+
+    assert asyncio.run(answer()) == [1]
+
+
 def test_row_that_cannot_be_made_is_lost_and_later_ones_are_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -20,8 +20,8 @@ def batch(count: int) -> bytes:
     return json.dumps({"pixels": [[[1, 2]]] * count}).encode()
 
 
-def tensor(count: int) -> bytes:
-    data = [1, 2] * count
+def tensor(count: int, data: list[int] | None = None) -> bytes:
+    data = [1, 2] * count if data is None else data
     return json.dumps(
         {"inputs": [{"name": "inputs", "datatype": "UINT8", "shape": [count, *RECIPE.shape], "data": data}]}
     ).encode()
@@ -54,3 +54,12 @@ def test_pixels_that_are_none_are_no_input_and_harm_no_other(value: object) -> N
     assert (refused.value.status, refused.value.code) == (422, "unreadable")
     found = items_of_json(json.dumps({"pixels": [value, [[1, 2]]]}).encode(), RECIPE)
     assert isinstance(found[0], UnreadableItem) and found[1].ravel().tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("data", [[0, 256], [-1, 0], [0], [0, 0, 0]], ids=str)
+def test_tensor_of_other_numbers_than_pixels_is_refused(data: list[int]) -> None:
+    """256 would be 0."""
+    assert [one.ravel().tolist() for one in items_of_request(tensor(1, [0, 255]), RECIPE)[1]] == [[0, 255]]
+    with pytest.raises(Refusal) as refused:
+        items_of_request(tensor(1, data), RECIPE)
+    assert (refused.value.status, refused.value.code) == (400, "wrong_data")

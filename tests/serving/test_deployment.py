@@ -12,6 +12,7 @@ import pytest
 
 from danlu.base.bundle import MARK
 from danlu.base.errors import ModelError
+from danlu.serving import deployment
 from danlu.serving.deployment import Deployment, Marks, arm_of
 from danlu.serving.lane import Limits
 
@@ -59,9 +60,9 @@ def test_what_a_monitor_needs_is_kept_before_a_new_bundle_answers(monkeypatch: p
     seen: list[tuple[str, str]] = []
 
     async def reload() -> bool:
-        deployment = Deployment([old], Limits())
-        deployment.before_swap = lambda fresh: seen.append((fresh.model, deployment.arms[0].model))
-        return await deployment.reload() and deployment.arms == [new]
+        found = Deployment([old], Limits())
+        found.before_swap = lambda fresh: seen.append((fresh.model, found.arms[0].model))
+        return await found.reload() and found.arms == [new]
 
     assert asyncio.run(reload())
     assert seen == [("new@1", "old@1")]
@@ -86,8 +87,8 @@ def test_bundle_that_was_loaded_for_nothing_ends(monkeypatch: pytest.MonkeyPatch
     lie(monkeypatch, *news)
 
     async def reload() -> tuple[bool, list[Any]]:
-        deployment = Deployment(olds, Limits())
-        return await deployment.reload(), deployment.arms
+        found = Deployment(olds, Limits())
+        return await found.reload(), found.arms
 
     assert asyncio.run(reload()) == (False, olds)
     assert news[0].closed and not any(old.closed for old in olds)
@@ -101,3 +102,16 @@ def test_bundle_that_was_written_over_in_its_place_is_noticed(tmp_path: Path) ->
     assert not marks.have_changed()
     os.utime(mark, ns=(0, 10**18 + 1))
     assert marks.have_changed() and not marks.have_changed()
+
+
+@pytest.mark.parametrize(("variant", "is_alone"), [("dynamic-int8", True), ("int8", False), ("fp32", False)])
+def test_model_whose_numbers_depend_on_company_is_measured_alone(
+    monkeypatch: pytest.MonkeyPatch, variant: str, is_alone: bool
+) -> None:
+    measured: list[bool] = []
+    monkeypatch.setattr(deployment, "load_bundle", lambda *_, **__: None)
+    monkeypatch.setattr(deployment, "read_reference", lambda _: None)
+    monkeypatch.setattr(deployment, "measure_pace", lambda _, *, depends_on_batch: measured.append(depends_on_batch))
+    bundle: Any = SimpleNamespace(content={"default": variant})
+    deployment._loaded(bundle, 1)
+    assert measured == [is_alone]

@@ -34,7 +34,8 @@ class Asking:
             return b"{}"
 
         async def app(scope: Message, receive: Receive, send: Send) -> None:
-            raise AssertionError("no other route is asked for here")
+            await send({"type": "http.response.start", "status": 404, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
 
         service: Any = SimpleNamespace(metrics=SimpleNamespace(request=count), new_id=lambda: "new")
         self.front = Front(app, {("POST", "/predict"): route}, service, key, deadline)
@@ -124,6 +125,14 @@ def test_every_request_is_counted_once_with_its_status(error: BaseException | No
     asking = Asking(error)
     assert asking()[0] == status
     assert asking.counted == [("/predict", counted)]
+
+
+def test_paths_that_are_none_are_counted_together() -> None:
+    """Or whoever asks for many would fill the memory of the counters."""
+    asking = Asking()
+    for number in range(3):
+        assert asking(f"/no/{number}")[0] == 404
+    assert asking.counted == [("other", 404)] * 3
 
 
 def test_answer_is_late_after_the_deadline() -> None:

@@ -302,6 +302,18 @@ def test_model_that_became_slower_lets_fewer_in() -> None:
     assert before == pytest.approx(0.1) and after > 5 * before
 
 
+def test_one_call_that_was_held_up_turns_nobody_away() -> None:
+    model = SlowModel()
+
+    async def what(lane: Lane) -> float:
+        await outcome(lane, 1)
+        model.each = 0.2
+        await outcome(lane, 2)
+        return lane.seconds_ahead(1)
+
+    assert run(model, what) < 0.05
+
+
 @pytest.mark.parametrize(("alone", "is_queued"), [(0.0004, False), (0.001, True)])
 def test_model_that_takes_more_than_half_a_millisecond_holds_up_no_event_loop(alone: float, is_queued: bool) -> None:
     async def what(lane: Lane) -> bool:

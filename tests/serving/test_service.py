@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import re
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from danlu.base.errors import UnreadableItem
+from danlu.base.journal import Journal
 from danlu.prediction.predictor import Prediction
 from danlu.serving.app import _or_raise
 from danlu.serving.asked import Asked
@@ -179,3 +181,34 @@ def test_refusal_of_a_file_repeats_nothing_that_its_decoder_said() -> None:
         return found.value.message
 
     assert asyncio.run(refused()) == "the input is broken"
+
+
+@pytest.mark.parametrize(("went_well", "outcome"), [(True, "done"), (False, "refused")])
+def test_reload_is_counted_by_its_outcome(went_well: bool, outcome: str) -> None:
+    async def told() -> str:
+        async def reload() -> bool:
+            return went_well
+
+        service = service_of(Model())
+        service.deployment.reload = reload  # type: ignore[method-assign]
+        assert await service.reload() == went_well
+        return service.metrics.page().decode()
+
+    assert re.findall(r"danlu_reloads_total{.*", asyncio.run(told())) == [
+        f'danlu_reloads_total{{outcome="{outcome}"}} 1.0'
+    ]
+
+
+def test_statistics_of_the_shadow_lie_beside_the_journal_too(tmp_path: Path) -> None:
+    def model(name: str) -> Any:
+        found: Any = Model()
+        found.model, found.version = f"{name}@12", name
+        found.reference = SimpleNamespace(to_json=lambda: {})
+        return found
+
+    async def started() -> None:
+        deployment: Any = SimpleNamespace(arms=[model("a")], shadow=model("b"), limits=Limits(), before_swap=None)
+        Service(deployment, Metrics(), tmp_path).close()
+
+    asyncio.run(started())
+    assert set(Journal(tmp_path).references()) == {"a@12", "b@12"}

@@ -116,13 +116,11 @@ class DriftWatch:
         if time is None:
             return self._due(math.inf, [1] * len(WINDOWS))
         self._notice(time if self._noticed else -math.inf)
-        found = self._due(time, [1 if self._is_rested(place, time) else math.inf for place in range(len(WINDOWS))])
-        self._notice(time)
-        return found
+        return self._due(time, [1 if self._is_rested(place, time) else math.inf for place in range(len(WINDOWS))])
 
     def _notice(self, time: float) -> None:
-        """Keep when looks were, by the clock of who catches up: that of the answers may be another machine's, and a
-        look at answers that seem to be old would be due each time."""
+        """Keep when the last looks were, by the clock of who catches up: that of the answers may be another machine's,
+        and a look at answers that seem to be old would be due each time."""
         before = self._noticed or [(-1, 0.0)] * len(WINDOWS)
         now = [answers for answers, _ in self._looked_at]
         self._noticed = [one if one[0] == new else (new, time) for one, new in zip(before, now, strict=True)]
