@@ -156,6 +156,12 @@ def test_bundle_is_replaced_while_it_serves_and_a_bad_one_is_not(images: Path, h
         assert 'outcome="refused"} 1.0' in server.ask("GET", "/metrics")[1]
 
 
+def test_last_answers_before_a_stop_are_in_the_journal(images: Path, tmp_path: Path) -> None:
+    with Server([images], tmp_path, "--workers", 1, "--drain-delay", 0) as server:
+        ids = [server.post(picture())[1]["id"] for _ in range(20)]
+    assert [row["id"] for row in Journal(tmp_path / "journal").rows()] == ids
+
+
 def test_workers_say_who_they_are_where_there_are_several(images: Path, tmp_path: Path) -> None:
     place = shutil.copytree(images, tmp_path / "bundle")
     with Server([place], tmp_path, "--workers", 2) as server:

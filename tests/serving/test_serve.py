@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -55,3 +56,22 @@ def test_address_that_others_reach_needs_a_key_or_a_word(host: str) -> None:
         _check_address(ServeSettings(host=host), None)
     _check_address(ServeSettings(host=host), "a-key-of-some-length")
     _check_address(ServeSettings(host=host, insecure=True), None)
+
+
+def test_workers_share_connections_and_cores(monkeypatch: pytest.MonkeyPatch, images: Path) -> None:
+    told: list[dict[str, Any]] = []
+
+    class Supervisor:
+        def __init__(self, listening: object, count: int, orders: dict[str, Any], when_ready: object) -> None:
+            told.append({**orders, "count": count})
+
+        def run(self) -> int:
+            return 0
+
+    monkeypatch.setattr("danlu.serving.supervisor.Supervisor", Supervisor)
+    monkeypatch.setattr(serve, "available_cores", lambda: 8)
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "")
+    settings = ServeSettings(port=0, workers=4, most_connections=1000, journal=None)
+    assert serve.serve([images], settings) == 0
+    (orders,) = told
+    assert (orders["count"], orders["workers"], orders["threads"], orders["most_connections"]) == (4, 4, 2, 250)
