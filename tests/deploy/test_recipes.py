@@ -79,7 +79,9 @@ def size(text: str) -> int:
 def routes() -> set[tuple[str, str]]:
     """Method and path of every route that stands in the code."""
     text = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "src/danlu/serving").glob("*.py"))
-    found = re.findall(r"\.(get|post)\(\s*\"(/[^\"]*)\"", text)
+    found = re.findall(r"\.(get|post)\(\s*\"(/[^\"]*)\"", text) + re.findall(
+        r"add\(\s*\"(\w+)\",\s*\"(/[^\"]*)\"", text
+    )
     return {(method.upper(), path) for method, path in found}
 
 
