@@ -11,7 +11,7 @@ import pytest
 from danlu.serving import gathering
 from danlu.serving.gathering import LOOKED_AT, PAUSE, Gathering
 
-CLIENTS = range(10)
+CROWD = 10
 
 
 class Clock:
@@ -36,7 +36,7 @@ class Told:
     """A gathering that writes down when it answers."""
 
     def __init__(self, answered: list[str]) -> None:
-        self.found, self.answered = Gathering(4, CLIENTS), answered
+        self.found, self.answered = Gathering(4), answered
 
     def added(self, count: int, waiting: int) -> None:
         self.found.added(count, waiting, lambda: self.answered.append("answered"))
@@ -56,10 +56,10 @@ async def turn() -> None:
     await asyncio.sleep(0)
 
 
-async def press(found: Told, clock: Clock, busy: float) -> None:
-    """A call of the model after some time in which the loop computed for this share."""
+async def press(found: Told, clock: Clock, busy: float, crowd: int = CROWD) -> None:
+    """A call of the model after some time in which the loop computed for this share, and so many were under way."""
     clock.passes(2 * LOOKED_AT, busy)
-    found.added(1, 1)
+    found.added(1, crowd)
     await turn()
 
 
@@ -100,7 +100,7 @@ def test_nobody_waits_for_much_longer_than_a_millisecond(clock: Clock) -> None:
 
 @pytest.mark.parametrize(
     ("count", "waiting"),
-    [(4, 4), (2, len(CLIENTS)), (2, len(CLIENTS) + 5)],
+    [(4, 4), (2, CROWD), (2, CROWD + 5)],
     ids=["full", "all", "batch"],
 )
 def test_nobody_waits_for_whom_cannot_come(clock: Clock, count: int, waiting: int) -> None:
@@ -117,10 +117,24 @@ def test_nobody_waits_for_whom_cannot_come(clock: Clock, count: int, waiting: in
     assert run(what) == ["answered"] * 2, "and is answered once"
 
 
-def test_all_who_are_connected_wait_already(clock: Clock) -> None:
+def test_one_who_asks_again_and_again_waits_for_nobody(clock: Clock) -> None:
+    """However busy the loop is, and however many others are connected and ask nothing."""
+
+    async def what(found: Told, answered: list[str]) -> None:
+        for _ in range(3):
+            await press(found, clock, 0.9, crowd=1)
+        before = len(answered)
+        found.added(1, 1)
+        await turn()
+        assert len(answered) == before + 1
+
+    run(what)
+
+
+def test_as_many_as_were_there_lately_wait_already(clock: Clock) -> None:
     async def what(found: Told, answered: list[str]) -> None:
         await press(found, clock, 0.9)
-        found.added(1, len(CLIENTS))
+        found.added(1, CROWD)
         await turn()
         assert len(answered) == 2
 

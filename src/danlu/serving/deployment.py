@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Sequence, Sized
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -59,8 +59,8 @@ class Marks:
 class Deployment:
     """The arms of a service. `places`: the bundles that answer, with their shares, which add up to 1."""
 
-    def __init__(self, arms: Sequence[Arm], limits: Limits, shadow: Arm | None = None, clients: Sized = ()) -> None:
-        self.arms, self.limits, self.shadow, self._clients = list(arms), limits, shadow, clients
+    def __init__(self, arms: Sequence[Arm], limits: Limits, shadow: Arm | None = None) -> None:
+        self.arms, self.limits, self.shadow = list(arms), limits, shadow
         self._reloading = asyncio.Lock()
         self.before_swap: Callable[[Arm], None] = lambda arm: None
         if len({arm.bundle.classes for arm in self._all}) > 1:  # this worker was started between two replacements
@@ -122,7 +122,7 @@ class Deployment:
         loaded: list[tuple[Arm, Arm]] = []
         for arm, bundle in replaced:
             try:
-                fresh = await load_arm(arm.place, arm.share, self.limits, self._clients)
+                fresh = await load_arm(arm.place, arm.share, self.limits)
                 if fresh.bundle.digest != bundle.digest:
                     raise ModelError(f"`{bundle}` was replaced while it was read")
                 loaded.append((arm, fresh))
@@ -147,13 +147,11 @@ class Deployment:
         arm.lane.close()
 
 
-async def load_arm(place: Path, share: float, limits: Limits, clients: Sized = ()) -> Arm:
-    """Read, check and measure a bundle, without holding up what is served meanwhile. Raises `DanluError`.
-
-    `clients`: the connections of the service, as they come and go."""
+async def load_arm(place: Path, share: float, limits: Limits) -> Arm:
+    """Read, check and measure a bundle, without holding up what is served meanwhile. Raises `DanluError`."""
     bundle = open_bundle(place)
     predictor, pace, reference = await asyncio.to_thread(_loaded, bundle, limits.threads)
-    lane = Lane(predictor, pace, limits, clients)
+    lane = Lane(predictor, pace, limits)
     return Arm(place, share, bundle, predictor, lane, bundle.name, bundle.version, reference)
 
 

@@ -13,7 +13,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence, Sized
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,10 +96,9 @@ class Place:
 
 
 class Lane:
-    """`answer` gives the calibrated probabilities of one prepared input, and its features. `clients`: that are
-    connected."""
+    """`answer` gives the calibrated probabilities of one prepared input, and its features."""
 
-    def __init__(self, predictor: Predictor, pace: Pace, limits: Limits, clients: Sized = ()) -> None:
+    def __init__(self, predictor: Predictor, pace: Pace, limits: Limits) -> None:
         self.predictor, self.pace, self.limits = predictor, pace, limits
         self.items = self.size_bytes = 0
         self.busy_since: float | None = None
@@ -107,7 +106,7 @@ class Lane:
         self._is_of_images = isinstance(predictor.recipe, ImageRecipe)
         self._waiting: deque[Waiting] = deque()
         self._gathered: deque[Waiting] = deque()
-        self._gathering = Gathering(pace.together, clients)
+        self._gathering = Gathering(pace.together)
         self._is_new = threading.Condition()
         self._is_open = True
         self._loop = asyncio.get_running_loop()

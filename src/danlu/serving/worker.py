@@ -41,10 +41,9 @@ async def serve(orders: dict[str, Any], pipe: int) -> None:
     """Answer until SIGTERM. Raises `DanluError` where a bundle cannot be served."""
     places = [Path(place) for place, _ in orders["bundles"]] + ([Path(orders["shadow"])] if orders["shadow"] else [])
     marks = Marks(places)  # before they are read: one that is replaced meanwhile is read again
-    connections: set[Any] = set()
-    service = await _service(orders, connections)
+    service = await _service(orders)
     server = _server(service, orders)
-    server.server_state.connections = connections
+    connections = server.server_state.connections
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     reloading: set[asyncio.Task[bool]] = set()
 
@@ -82,12 +81,12 @@ async def serve(orders: dict[str, Any], pipe: int) -> None:
     service.close()
 
 
-async def _service(orders: dict[str, Any], connections: set[Any]) -> Service:
+async def _service(orders: dict[str, Any]) -> Service:
     limits = Limits(orders["threads"], orders["deadline"], most_decoded_bytes=orders["most_decoded_bytes"])
-    arms = [await load_arm(Path(place), share, limits, connections) for place, share in orders["bundles"]]
-    shadow = await load_arm(Path(orders["shadow"]), 0.0, limits, connections) if orders["shadow"] else None
+    arms = [await load_arm(Path(place), share, limits) for place, share in orders["bundles"]]
+    shadow = await load_arm(Path(orders["shadow"]), 0.0, limits) if orders["shadow"] else None
     journal = Path(orders["journal"]) if orders["journal"] else None
-    return Service(Deployment(arms, limits, shadow, connections), Metrics(), journal)
+    return Service(Deployment(arms, limits, shadow), Metrics(), journal)
 
 
 def _server(service: Service, orders: dict[str, Any]) -> uvicorn.Server:
