@@ -524,3 +524,19 @@ def test_lane_that_was_replaced_is_gone_with_its_model_at_once(alone: float) -> 
         assert asyncio.run(whole())
     finally:
         gc.enable()
+
+
+def test_small_model_is_asked_when_its_gathering_says_so() -> None:
+    model = SlowModel()
+    told: list[Callable[[], None]] = []
+
+    async def what(lane: Lane) -> list[Any]:
+        lane._gathering = SimpleNamespace(added=lambda count, waiting, answer: told.append(answer))  # type: ignore[assignment]
+        asking = [asyncio.ensure_future(outcome(lane, number)) for number in (3, 4)]
+        await asyncio.sleep(0.02)
+        assert model.batches == []
+        told[0]()
+        return list(await asyncio.gather(*asking))
+
+    assert run(model, what, Pace(0.0001, 32, 0.0001)) == [3, 4]
+    assert model.batches == [[3, 4]]
