@@ -9,6 +9,7 @@ from danlu.base.errors import MachineError
 EXTRAS = {
     "train": ("torch", "sklearn", "safetensors", "onnx", "onnxscript"),
     "explain": ("captum",),
+    "tune": ("optuna", "pg8000"),
     "monitor": ("jinja2", "matplotlib"),
     "serve": ("fastapi", "uvicorn", "uvloop", "httptools", "python_multipart", "prometheus_client", "orjson"),
 }

@@ -68,7 +68,7 @@ def _devices() -> list[str]:
 
 def _measured(again: bool) -> tuple[dict[str, str], dict[str, str]]:
     """Ways of computing a step with their times, and what a run of an hour would be trained with."""
-    from danlu.training.probe import check_machine
+    from danlu.training.choose_way import check_machine
     from danlu.training.start import readable_value
     from danlu.training.train import choose_device
 

@@ -25,11 +25,11 @@ from danlu.models.build import build_model
 from danlu.models.shapes import ExampleShape, ImageShape
 from danlu.models.summary import summarize
 from danlu.training.calibrate import calibrate
+from danlu.training.choose_way import Model, choose_by_measuring
 from danlu.training.interrupt import Interrupted
 from danlu.training.keeper import Hooks
 from danlu.training.launch import launch, launcher_fact, relaunched_run, restarts
 from danlu.training.losses import balanced_weights, build_loss
-from danlu.training.probe import Model, choose_by_measuring
 from danlu.training.processes import LostPeer, Processes, join_processes, lost_peers_told
 from danlu.training.record import write_record
 from danlu.training.recorder import EpochRow, readable_seconds

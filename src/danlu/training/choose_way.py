@@ -80,24 +80,24 @@ def choose_by_measuring(config: Config, module: nn.Module, model: Model, total_s
     Raises `MachineError` when a precision that was asked for does not work here.
     """
     training = config.settings.training
-    probe = Probe(module, model)
+    measured = Measured(module, model)
     choices: Choices = {}
-    way, told = probe.choose_safely(training.threads, training.channels_last)
+    way, told = measured.choose_safely(training.threads, training.channels_last)
     if training.threads == "auto":
         choices["training.threads"] = (way.threads, told["threads"])
     if training.channels_last == "auto":
         choices["training.channels_last"] = (way.channels_last, told["channels_last"])
     if training.precision in ("bf16", "fp16"):
-        probe.require(training.precision)
-    run_seconds = total_steps * probe.milliseconds / 1e3
+        measured.require(training.precision)
+    run_seconds = total_steps * measured.milliseconds / 1e3
     if training.precision == "auto":
-        choices["training.precision"] = probe.choose_precision(way, run_seconds)
+        choices["training.precision"] = measured.choose_precision(way, run_seconds)
     if training.compile == "auto":
-        choices["training.compile"] = probe.choose_compile(way, run_seconds)
+        choices["training.compile"] = measured.choose_compile(way, run_seconds)
     return choices
 
 
-class Probe:
+class Measured:
     """Measurements of one model on this machine; what is known from earlier is not measured again."""
 
     def __init__(self, module: nn.Module, model: Model) -> None:
@@ -251,25 +251,25 @@ def check_machine(device: torch.device, *, again: bool = False) -> tuple[list[tu
         "options": options,
     }
     inputs, labels = example_batch(shape, "images", 64, 10)
-    probe = Probe(module, Model(description, (inputs.to(device), labels.to(device))))
-    way, reasons = probe.choose_safely("auto", "auto")
+    measured = Measured(module, Model(description, (inputs.to(device), labels.to(device))))
+    way, reasons = measured.choose_safely("auto", "auto")
     choices: Choices = {
         "training.threads": (way.threads, reasons["threads"]),
         "training.channels_last": (way.channels_last, reasons["channels_last"]),
-        "training.precision": probe.choose_precision(way, HOUR),
+        "training.precision": measured.choose_precision(way, HOUR),
     }
     precise = Way(way.threads, way.channels_last, choices["training.precision"][0])
-    choices["training.compile"] = probe.choose_compile(precise, HOUR)
-    rows = [(_described(timed.way), f"{timed.milliseconds:,.1f} ms") for timed in probe.known.timed()]
+    choices["training.compile"] = measured.choose_compile(precise, HOUR)
+    rows = [(_described(timed.way), f"{timed.milliseconds:,.1f} ms") for timed in measured.known.timed()]
     for name in ("bf16", "fp16"):
         in_it = replace(way, precision=name)
-        trial = probe.known.trial(in_it)
+        trial = measured.known.trial(in_it)
         failure = survival(name, device)
         rows.append(
             (_described(in_it), f"{Trial(trial).milliseconds:,.1f} ms" if trial and not failure else failure or "works")
         )
     compiled = replace(precise, compile=True)
-    if (known := probe.known.trial(compiled)) is not None:
+    if (known := measured.known.trial(compiled)) is not None:
         one = Trial(known)
         told = one.failure or f"{one.milliseconds:,.1f} ms, compiling {one.first_seconds:.0f} s"
         rows.append((_described(compiled), told))

@@ -18,9 +18,9 @@ from danlu.base.config import read_config
 from danlu.base.errors import MachineError
 from danlu.models.build import build_model
 from danlu.models.shapes import ImageShape
-from danlu.training import probe as module
+from danlu.training import choose_way as module
+from danlu.training.choose_way import Measured, Model, choose_by_measuring, run_child, survival
 from danlu.training.measure import Way, example_batch, time_ways
-from danlu.training.probe import Model, Probe, choose_by_measuring, run_child, survival
 
 CPU = torch.device("cpu")
 SHAPE = ImageShape(1, 8, 8)
@@ -128,7 +128,7 @@ def test_known_to_work_is_still_not_tried_with_this_model_in_a_short_run(
     survival("bf16", CPU)  # now it is known
     monkeypatch.setattr(module, "survival", lambda name, device: "")
     monkeypatch.setattr(module, "run_child", lambda *_: pytest.fail("tried"))
-    name, reason = Probe(network, measured()).choose_precision(Way(), 10)
+    name, reason = Measured(network, measured()).choose_precision(Way(), 10)
     assert (name, reason) == ("fp32", "a run of about 10 s is too short to try bf16")
 
 
@@ -137,7 +137,7 @@ def test_trial_that_ran_out_of_time_is_tried_again_another_time(
 ) -> None:
     monkeypatch.setattr(module, "survival", lambda name, device: "")
     monkeypatch.setattr(module, "run_child", lambda *_: {"failure": "takes longer", "timed_out": True})
-    probe = Probe(network, measured())
+    probe = Measured(network, measured())
     assert probe.choose_precision(Way(), 3600) == ("fp32", "bf16 takes longer")
     assert probe.known.trial(Way(precision="bf16")) is None
 
@@ -160,7 +160,7 @@ def test_bf16_is_taken_when_steps_are_at_least_15_percent_faster(
 ) -> None:
     monkeypatch.setattr(module, "survival", lambda name, device: "")
     monkeypatch.setattr(module, "run_child", lambda *_: tried(10.0, milliseconds))
-    name, reason = Probe(network, measured()).choose_precision(Way(), 3600)
+    name, reason = Measured(network, measured()).choose_precision(Way(), 3600)
     assert name == chosen
     assert f"a step takes {milliseconds:.1f} ms in bf16 and 10.0 ms in fp32" in reason
 
@@ -184,19 +184,19 @@ def test_compilation_is_taken_only_when_it_pays_back_within_the_run(
 ) -> None:
     monkeypatch.setattr(module.shutil, "which", lambda name: name)
     monkeypatch.setattr(module, "run_child", lambda *_: told)
-    choice, reason = Probe(network, measured()).choose_compile(Way(), run_seconds)
+    choice, reason = Measured(network, measured()).choose_compile(Way(), run_seconds)
     assert (choice, words in reason) == (chosen, True), reason
 
 
 def test_no_compiler_no_compilation(network: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module.shutil, "which", lambda name: None)
-    assert Probe(network, measured()).choose_compile(Way(), 1e6) == (False, "there is no C++ compiler here")
+    assert Measured(network, measured()).choose_compile(Way(), 1e6) == (False, "there is no C++ compiler here")
 
 
 def test_what_a_busy_machine_measured_is_not_kept(network: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "is_oversubscribed", lambda: True)
     choose_by_measuring(read_config(), network, measured(), 10)
-    assert not Probe(network, measured()).known.path.exists()
+    assert not Measured(network, measured()).known.path.exists()
 
 
 def test_next_run_chooses_the_same_without_measuring(network: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,7 +211,7 @@ def test_damaged_memory_of_measurements_is_said_and_replaced(
 ) -> None:
     monkeypatch.setattr(module, "is_oversubscribed", lambda: False)
     choose_by_measuring(read_config(), network, measured(), 10)
-    path = Probe(network, measured()).known.path
+    path = Measured(network, measured()).known.path
     path.write_text("{")
     choose_by_measuring(read_config(), network, measured(), 10)
     assert "is damaged" in capsys.readouterr().err

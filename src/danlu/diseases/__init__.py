@@ -1,0 +1,1 @@
+"""What can be wrong with a training: one file a disease, each with `look(evidence) -> Diagnosis | None`."""

@@ -1,0 +1,1 @@
+"""The search for better settings: many trainings, one study."""
