@@ -38,6 +38,8 @@ def test_folder_of_pictures_becomes_a_run_with_all_its_files(tmp_path: Path) -> 
         "record.md",
         "run.json",
         "steps.jsonl",
+        "first_step.json",
+        "watched.jsonl",
     ]
     assert run.model()["classes"] == ["blue", "green", "红"]
     assert run.status()["state"] == "finished"

@@ -71,6 +71,22 @@ class Run:
         return self.folder / "steps.jsonl"
 
     @property
+    def watched_file(self) -> Path:
+        return self.folder / "watched.jsonl"
+
+    @property
+    def first_step_file(self) -> Path:
+        return self.folder / "first_step.json"
+
+    @property
+    def findings_file(self) -> Path:
+        return self.folder / "findings.json"
+
+    @property
+    def diagnosis_file(self) -> Path:
+        return self.folder / "diagnosis.html"
+
+    @property
     def tensorboard_folder(self) -> Path:
         return self.folder / "tensorboard"
 
@@ -154,7 +170,8 @@ class Run:
 
     def forget_evaluation(self) -> None:
         """Remove what was said of weights that change now."""
-        for path in (self.evaluation_file, self.answers_file("test"), self.gallery_file, self.explanations_file):
+        of_the_weights = (self.evaluation_file, self.answers_file("test"), self.gallery_file, self.explanations_file)
+        for path in (*of_the_weights, self.findings_file, self.diagnosis_file):
             path.unlink(missing_ok=True)
         for folder in (self.bundle_folder, self.exports_folder):
             remove_folder(folder)
@@ -203,8 +220,23 @@ class Run:
         return _read_lines(self.history_file)
 
     def steps(self) -> list[dict[str, Any]]:
-        """One row a step: step, epoch, loss, learning rate. Written with each checkpoint."""
+        """One row a step: step, epoch, loss, learning rate, where clipped the gradient's norm. Written with each
+        checkpoint; a loss that is not a number is None.
+        """
         return _read_lines(self.steps_file)
+
+    def watched(self) -> list[dict[str, Any]]:
+        """One row for each step that was looked at from inside, with a row for each layer. Written as `steps`."""
+        return _read_lines(self.watched_file)
+
+    def first_step(self) -> dict[str, Any] | None:
+        """`first_step.json`: the one-step test; None for a run without one."""
+        return _read_json(self.first_step_file) if self.first_step_file.exists() else None
+
+    def findings(self) -> dict[str, Any] | None:
+        """`findings.json`; None for a run that was not diagnosed."""
+        hint = f"`danlu diagnose {self}` writes it anew"
+        return _read_json(self.findings_file, hint=hint) if self.findings_file.exists() else None
 
     def add_history(self, row: dict[str, Any]) -> None:
         append_text(self.history_file, json.dumps(row) + "\n", durable=False)
@@ -212,11 +244,19 @@ class Run:
     def add_steps(self, rows: Sequence[dict[str, Any]]) -> None:
         append_text(self.steps_file, _lines(rows))
 
+    def add_watched(self, rows: Sequence[dict[str, Any]]) -> None:
+        append_text(self.watched_file, _lines(rows), durable=False)
+
+    def keep_first_step(self, facts: dict[str, Any]) -> None:
+        write_json(self.first_step_file, {"format": FORMAT, **facts})
+
     def keep(self, history: Sequence[dict[str, Any]], steps: int) -> int:
         """Go back to `history` and the first `steps` steps, as a checkpoint has them; how many step rows are gone."""
         write_text(self.history_file, _lines(history))
         rows = [row for row in self.steps() if row["step"] < steps]
         write_text(self.steps_file, _lines(rows))
+        if self.watched_file.exists():
+            write_text(self.watched_file, _lines([row for row in self.watched() if row["step"] < steps]))
         return steps - len(rows)
 
     @contextmanager

@@ -27,11 +27,14 @@ class Hooks:
     """What the loop tells while it runs, as plain functions; only the first of several processes calls them.
 
     `on_epoch` gets each row of the history. `on_steps` gets, before a save, the rows of the steps not told before;
-    they are on disk when it returns. `on_resume` gets the values of the checkpoint that is gone on from.
+    they are on disk when it returns. `on_watched` gets the rows of the steps that were looked at, `on_first_step` what
+    the very first one told. `on_resume` gets the values of the checkpoint that is gone on from.
     """
 
     on_epoch: Callable[[EpochRow], None] = lambda row: None
     on_steps: Callable[[list[dict[str, Any]]], None] = lambda rows: None
+    on_watched: Callable[[list[dict[str, Any]]], None] = lambda rows: None
+    on_first_step: Callable[[dict[str, Any]], None] = lambda facts: None
     on_resume: Callable[[Mapping[str, Any]], None] = lambda values: None
 
 
@@ -114,6 +117,14 @@ class Keeper:
         if signal and not is_last:
             raise Interrupted(signal)
 
+    def tell_rest(self) -> None:
+        """The rows that wait for the next save, when there will be none: who asks why looks at them."""
+        self.rows += self.state.recorder.new_rows(self.state.cursor.step)
+        if self.checkpoints is not None and self.rows:
+            self._tell_watched()
+            self.hooks.on_steps(self.rows)
+        self.rows = []
+
     def tell_epoch(self, row: EpochRow) -> None:
         self.rows += self.state.recorder.new_rows(self.state.cursor.step)
         if self.processes.rank == 0:
@@ -132,9 +143,20 @@ class Keeper:
             self.rows.clear()
             return
         if self.rows:
+            self._tell_watched()
             self.hooks.on_steps(self.rows)
             self.rows = []
         self.checkpoints.save(checkpoint)
+
+    def _tell_watched(self) -> None:
+        watch = self.state.step.watch
+        if watch is None:
+            return
+        if watch.first is not None:
+            self.hooks.on_first_step(watch.first)
+            watch.first = None
+        if rows := watch.take():
+            self.hooks.on_watched(rows)
 
     def _agree(self, *, now: bool = False) -> tuple[int, bool]:
         """(signal, whether a save is due), the same in all processes.
@@ -157,15 +179,26 @@ class Keeper:
         return int(signal), bool(due)
 
 
+class NotANumber(ModelError):
+    """The loss of a step is NaN or infinite; `place` is the number of steps of this epoch before it."""
+
+    def __init__(self, message: str, *, place: int) -> None:
+        super().__init__(
+            message,
+            hint="lower `training.learning_rate`, or set `training.clip_norm=1`; the last checkpoint is from before",
+        )
+        self.place = place
+
+
 def require_numbers(state: TrainingState) -> None:
-    """Raise `ModelError` with the step when a loss was NaN or infinite; call `recorder.read` first."""
+    """Raise `NotANumber` when a loss was NaN or infinite; call `recorder.read` first."""
     place = state.recorder.bad_step
     if place is None:
         return
     step = state.cursor.step - len(state.recorder.losses) + place
     loss = state.recorder.losses[place]
-    raise ModelError(
+    raise NotANumber(
         f"the training loss became {'infinite' if math.isinf(loss) else 'NaN'} in epoch {state.cursor.epoch + 1},"
         f" step {step + 1:,}",
-        hint="lower `training.learning_rate`, or set `training.clip_norm=1`; the last checkpoint is from before",
+        place=place,
     )

@@ -34,17 +34,26 @@ class Precision:
     def backward(self, loss: Tensor) -> None:
         (self.scaler.scale(loss) if self.scaler else loss).backward()
 
-    def step(self, optimizer: torch.optim.Optimizer, parameters: Callable[[], Any], clip_norm: float | None) -> None:
-        """Gradients in their own scale → clipped by their norm over all parameters → optimizer step."""
+    @property
+    def scale(self) -> float:
+        """How many times too large gradients are before `step`."""
+        return float(self.scaler.get_scale()) if self.scaler else 1.0
+
+    def step(
+        self, optimizer: torch.optim.Optimizer, parameters: Callable[[], Any], clip_norm: float | None
+    ) -> Tensor | None:
+        """Gradients in their own scale → clipped by their norm over all parameters, which is returned → step."""
+        norm = None
         if clip_norm is not None:
             if self.scaler:
                 self.scaler.unscale_(optimizer)
-            nn.utils.clip_grad_norm_(parameters(), clip_norm)
+            norm = nn.utils.clip_grad_norm_(parameters(), clip_norm)
         if self.scaler is None:
             optimizer.step()
         else:
             self.scaler.step(optimizer)  # leaves a step with an infinite gradient out
             self.scaler.update()
+        return norm
 
     def state(self) -> dict[str, Any]:
         return self.scaler.state_dict() if self.scaler else {}

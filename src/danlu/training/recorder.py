@@ -66,6 +66,7 @@ class Recorder:
         self.losses: list[float] = list(saved.get("losses", ()))
         self.examples: list[int] = list(saved.get("examples", ()))
         self.rates: list[float] = list(saved.get("rates", ()))
+        self.norms: list[float] = list(saved.get("norms", ()))  # one a step where gradients are clipped, else none
         self.right: int | None = saved.get("right", 0)
         self.told = len(self.losses)
         self.seconds_before = float(saved.get("seconds", 0.0))
@@ -73,6 +74,7 @@ class Recorder:
         self.examples_before = sum(self.examples)
         self.bad_step: int | None = None
         self.on_device: list[Tensor] = []
+        self.norms_on_device: list[Tensor] = []
         self.right_on_device: Tensor | int = 0
         self.waiting: list[Stepped] = []
         if self.bar:
@@ -102,6 +104,9 @@ class Recorder:
                 bad = (place for place in range(known, len(self.losses)) if not math.isfinite(self.losses[place]))
                 self.bad_step = next(bad, None)
             self.on_device.clear()
+            if self.norms_on_device:
+                self.norms += torch.cat(self.norms_on_device).tolist()
+                self.norms_on_device.clear()
             if self.right is not None:
                 right = torch.as_tensor(self.right_on_device, device=self.device)
                 self.right += int(self.processes.add_up(right))
@@ -113,6 +118,7 @@ class Recorder:
             "losses": self.losses,
             "examples": self.examples,
             "rates": self.rates,
+            "norms": self.norms,
             "right": self.right,
             "seconds": self.seconds(),
         }
@@ -129,16 +135,27 @@ class Recorder:
     def new_rows(self, step: int) -> list[dict[str, Any]]:
         """A row for each step not told before, `step` being the number of steps done; call `read` first."""
         first = step - len(self.losses)
-        rows = [
-            {"step": first + place, "epoch": self.epoch, "loss": self.losses[place], "learning_rate": self.rates[place]}
-            for place in range(self.told, len(self.losses))
-        ]
+        rows = []
+        for place in range(self.told, len(self.losses)):
+            loss = self.losses[place]
+            row: dict[str, Any] = {
+                "step": first + place,
+                "epoch": self.epoch,
+                "loss": loss if math.isfinite(loss) else None,
+                "learning_rate": self.rates[place],
+            }
+            if self.norms:
+                row["gradient_norm"] = self.norms[place] if math.isfinite(self.norms[place]) else None
+            rows.append(row)
         self.told = len(self.losses)
         return rows
 
     def _gather(self) -> None:
         """Many steps in a few operations: for small models, six operations a step would be 2 % of the time."""
         self.on_device.append(widened(torch.stack([stepped.loss for stepped in self.waiting])))
+        norms = [stepped.gradient_norm for stepped in self.waiting if stepped.gradient_norm is not None]
+        if norms:
+            self.norms_on_device.append(torch.stack(norms).float())
         answers = [pair for stepped in self.waiting for pair in stepped.answers]
         self.device = self.on_device[0].device
         if any(not is_classification(*pair) for pair in answers):

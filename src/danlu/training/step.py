@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -17,16 +17,23 @@ from danlu.training.losses import Loss
 from danlu.training.precision import Precision
 from danlu.training.processes import Processes
 
+if TYPE_CHECKING:
+    from danlu.training.watch import Watch
+
 Answers = list[tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
 class Stepped:
-    """`loss`: this process's share of the mean over all examples of the step. `answers`: (scores, labels) pairs."""
+    """`loss`: this process's share of the mean over all examples of the step. `answers`: (scores, labels) pairs.
+
+    `gradient_norm`: over all parameters, before it was clipped; None where nothing is clipped.
+    """
 
     loss: Tensor
     answers: Answers
     examples: int
+    gradient_norm: Tensor | None = None
 
 
 class Step:
@@ -54,6 +61,7 @@ class Step:
         self.clip_norm = clip_norm
         self.processes = processes
         self.micro_rows: int | None = None
+        self.watch: Watch | None = None
         on_processor = precision.device.type == "cpu"  # torch.manual_seed asks every kind of device, 10 µs a step
         self.set_seed = torch.default_generator.manual_seed if on_processor else torch.manual_seed
 
@@ -76,9 +84,11 @@ class Step:
                     hint="set another `training.batch_size`",
                 ) from error
             self._halve(window, failure)  # outside the handler, which would keep the failed step's tensors alive
-        self.precision.step(self.optimizer, self.model.parameters, self.clip_norm)
+        if self.watch:
+            self.watch.gradients(self.precision.scale)
+        norm = self.precision.step(self.optimizer, self.model.parameters, self.clip_norm)
         self.optimizer.zero_grad(set_to_none=True)
-        return stepped
+        return stepped if norm is None else replace(stepped, gradient_norm=norm)
 
     def _gradients(self, window: Sequence[Batch]) -> Stepped:
         if len(window) == 1 and self.micro_rows is None and self.processes.count == 1:
@@ -86,7 +96,9 @@ class Step:
             with self.precision.forward():
                 scores = self.forward(inputs)
                 loss = self.loss(scores, labels)
+            self._mark("forward")
             self.precision.backward(loss)
+            self._mark("backward")
             return Stepped(loss.detach(), [(scores.detach(), labels)], len(labels))
         whole = torch.stack([self.loss.weight(labels) for _, labels in window]).sum()
         total, answers = torch.zeros_like(whole), []
@@ -98,11 +110,17 @@ class Step:
                 with self.precision.forward():
                     scores = self.forward(inputs)
                     loss = self.loss(scores, labels) * (self.loss.weight(labels) * counts / whole)
+                self._mark("forward")
                 self.precision.backward(loss * self.processes.count)  # gradients are averaged over the processes
+                self._mark("backward")
             total = total + loss.detach()
             if counts:
                 answers.append((scores.detach(), labels))
         return Stepped(total, answers, sum(len(labels) for _, labels in window))
+
+    def _mark(self, phase: str) -> None:
+        if self.watch:
+            self.watch.mark(phase)
 
     def _pieces(self, window: Sequence[Batch]) -> Iterator[tuple[Any, Tensor, int, tuple[int, int]]]:
         """(inputs, labels, 1, (rows of the whole batch, first of these)) of this process, `micro_rows` at a time.

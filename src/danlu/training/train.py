@@ -35,7 +35,7 @@ from danlu.training.record import write_record
 from danlu.training.recorder import EpochRow, readable_seconds
 from danlu.training.start import Start, example_shape, join_start, read_start, readable_value, start_run
 from danlu.training.tensorboard import EventWriter
-from danlu.training.trainer import Outcome, Trainer
+from danlu.training.trainer import BadInputs, Outcome, Trainer
 
 
 def train(
@@ -141,7 +141,9 @@ def _train_in(start: Start, together: Processes, *, inexact: bool = False) -> Ru
         log.say(f"{how}; go on with `danlu train --resume {run}`")
         raise
     except DanluError as error:
-        failure = {"type": type(error).__name__, "message": error.message, "hint": error.hint}
+        failure: dict[str, Any] = {"type": type(error).__name__, "message": error.message, "hint": error.hint}
+        if isinstance(error, BadInputs):
+            failure["facts"] = error.facts
         _note_end(run, started, state="failed", stop_reason=error.message, failure=failure)
         raise
     except Exception as error:
@@ -255,7 +257,7 @@ def _hooks(run: Run, config: Config) -> Iterator[Hooks]:
         log.say(f"going on after step {values['step']:,} (epoch {values['epoch'] + 1}, batch {values['batch']:,})")
 
     try:
-        yield Hooks(on_epoch, on_steps, on_resume)
+        yield Hooks(on_epoch, on_steps, run.add_watched, run.keep_first_step, on_resume)
     finally:
         if events:
             events.close()

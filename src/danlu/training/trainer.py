@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from danlu.base.settings import TrainingSettings
 from danlu.data.batches import Batch, Batches, as_batches, stream_seed
 from danlu.training.checkpoints import Checkpoints
 from danlu.training.ema import RunningMean
+from danlu.training.first_step import count_bad
 from danlu.training.interrupt import Interrupted, StopRequest
-from danlu.training.keeper import Hooks, Keeper, require_numbers
+from danlu.training.keeper import Hooks, Keeper, NotANumber, require_numbers
 from danlu.training.losses import Loss, LossFunction, build_loss
 from danlu.training.memory import channels_last_gradients, checkpointed
 from danlu.training.optimizers import build_optimizer
@@ -32,6 +34,7 @@ from danlu.training.schedules import build_schedule
 from danlu.training.state import Cursor, TrainingState, device_fact, parameters_fact
 from danlu.training.step import Step, is_out_of_memory
 from danlu.training.stopping import Stopping
+from danlu.training.watch import Watch
 
 PLAIN_DEFAULTS: dict[str, Any] = {
     "epochs": 10,
@@ -57,6 +60,18 @@ class Outcome:
     history: tuple[EpochRow, ...]
     best: EpochRow
     stop_reason: str
+
+
+class BadInputs(DataError):
+    """The inputs of a batch hold NaN or infinite numbers."""
+
+    def __init__(self, epoch: int, batch: int, bad: int, examples: int) -> None:
+        super().__init__(
+            f"batch {batch + 1:,} of epoch {epoch + 1} holds NaN or infinite numbers in {bad:,} of its {examples:,}"
+            " examples, so the loss is no longer a number",
+            hint="mend or leave out these examples; the last checkpoint is from before",
+        )
+        self.facts = {"bad_examples": bad, "examples": examples, "epoch": epoch, "batch": batch}
 
 
 class Trainer:
@@ -149,17 +164,27 @@ class Trainer:
                 checkpoints = Checkpoints(Path(folder), every_steps) if self.processes.rank == 0 else None
                 keeper = Keeper(state, checkpoints, self.processes, stop, hooks, self.facts(), every_steps)
             best_weights = keeper.begin(inexact=inexact) if keeper else {}
+            if self.processes.rank == 0:
+                state.step.watch = Watch(self.model, self.optimizer, steps_per_epoch, hears=not settings.compile)
+            watch = state.step.watch
+            stack.enter_context(self._causes_told(state, keeper))
             cursor, stopping, history = state.cursor, state.stopping, state.history
             stop_reason = stopping.reason()
 
             for epoch in range(cursor.epoch, epochs if stop_reason is None else 0):
                 self.model.train()
                 dropout_seed = stream_seed(settings.seed, epoch, "dropout")
+                if watch:
+                    watch.wait()
                 for window in self._windows(epoch, cursor.batch, keeper):
+                    if watch:
+                        watch.begin(cursor.step, epoch)
                     learning_rate = set_learning_rate(self.optimizer, state.schedule(cursor.step))
                     stepped = state.step(window, dropout_seed + cursor.step)  # forward, loss, backward, update
                     if state.mean is not None:
                         state.mean.update()
+                    if watch:
+                        watch.end(stepped, window, learning_rate)
                     recorder.add_step(stepped, learning_rate)
                     cursor.step += 1
                     cursor.batch += len(window)
@@ -170,6 +195,8 @@ class Trainer:
                     if cursor.step % STEPS_AT_ONCE == 0 and self.device.type == "cpu":
                         recorder.read()  # a GPU would have to wait for this
                         require_numbers(state)
+                    if watch:
+                        watch.wait()
 
                 recorder.read()
                 require_numbers(state)
@@ -182,8 +209,9 @@ class Trainer:
                 recorder.close_epoch(row)
                 if keeper:
                     keeper.tell_epoch(row)
-                elif self.processes.rank == 0:
+                elif watch:
                     hooks.on_epoch(row)
+                    hooks.on_watched(watch.take())
                 stop_reason = stopping.reason()
                 is_last = stop_reason is not None or epoch + 1 == epochs
                 cursor.epoch, cursor.batch = epoch + 1, 0
@@ -195,6 +223,23 @@ class Trainer:
         self.model.load_state_dict(best_weights)
         best = next(row for row in reversed(history) if row.is_best)
         return Outcome(self.model, tuple(history), best, stop_reason or f"all {epochs} epochs done")
+
+    @contextmanager
+    def _causes_told(self, state: TrainingState, keeper: Keeper | None) -> Iterator[None]:
+        """When the loss is no longer a number, say whether it came in with the data, and tell what led to it."""
+        try:
+            yield
+        except NotANumber as error:
+            if keeper:
+                keeper.tell_rest()
+            accumulation, epoch = self.settings.accumulation_steps, state.cursor.epoch
+            first = error.place * accumulation
+            window = list(islice(self._batches(epoch, first, None), min(1, first), min(1, first) + accumulation))
+            bad = [count_bad(inputs) for inputs, _ in window]
+            if not any(bad):
+                raise
+            place = next(number for number, count in enumerate(bad) if count)
+            raise BadInputs(epoch, first + place, bad[place], len(window[place][1])) from error
 
     def facts(self) -> dict[str, Any]:
         """What must be the same for a resumed training to give the same bits."""
