@@ -31,6 +31,7 @@ def test_folder_of_pictures_becomes_a_run_with_all_its_files(tmp_path: Path) -> 
         "calibration.json",
         "checkpoints",
         "config.yaml",
+        "first_step.json",
         "gate.json",
         "history.jsonl",
         "manifest.csv",
@@ -38,7 +39,6 @@ def test_folder_of_pictures_becomes_a_run_with_all_its_files(tmp_path: Path) -> 
         "record.md",
         "run.json",
         "steps.jsonl",
-        "first_step.json",
         "watched.jsonl",
     ]
     assert run.model()["classes"] == ["blue", "green", "红"]

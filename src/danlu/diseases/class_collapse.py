@@ -1,0 +1,44 @@
+"""Nearly always the same answer, whatever the input."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from danlu.diseases.diagnosis import Cure, Diagnosis
+from danlu.diseases.evidence import TrainingEvidence, percent
+
+NEARLY_ALWAYS = 0.95
+MORE_THAN_THERE = 0.1
+NO_BETTER = 1.2
+
+
+def look(evidence: TrainingEvidence) -> Diagnosis | None:
+    """One class answered in 95 % of cases, or classes never answered, and a macro recall near that of guessing."""
+    told = evidence.validation
+    if told is None or not len(told.labels):
+        return None
+    answered = np.bincount(told.answers, minlength=told.num_classes) / len(told.answers)
+    there = np.bincount(told.labels, minlength=told.num_classes) / len(told.labels)
+    most = int(answered.argmax())
+    present = np.flatnonzero(there)
+    never = [int(label) for label in present if answered[label] == 0]
+    collapsed = answered[most] >= NEARLY_ALWAYS and answered[most] - there[most] >= 0.0 and len(never) > 0
+    collapsed = collapsed or answered[most] - there[most] >= max(MORE_THAN_THERE, 0.5 * (1 - there[most]))
+    if not collapsed or told.macro_recall > NO_BETTER / max(2, len(present)) + 0.1:
+        return None
+    name = evidence.classes[most] if most < len(evidence.classes) else str(most)
+    settings = (
+        {} if evidence.settings.get("training.class_weights") == "balanced" else {"training.class_weights": "balanced"}
+    )
+    return Diagnosis(
+        "class_collapse",
+        f"`{name}` is answered to {percent(float(answered[most]))} of the validation examples; it is right for"
+        f" {percent(float(there[most]))}",
+        (
+            ("classes never answered", f"{len(never)} of {len(present)}"),
+            ("mean recall of the classes", percent(told.macro_recall)),
+            ("of guessing", percent(1 / max(2, len(present)))),
+        ),
+        0.85,
+        Cure("weigh the classes if one is frequent; else look for why nothing is learnt (`danlu probe`)", settings),
+    )

@@ -1,0 +1,44 @@
+"""Gradients that grow from layer to layer until a step is a leap."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from danlu.diseases.diagnosis import Chart, Cure, Diagnosis
+from danlu.diseases.evidence import TrainingEvidence, short, watched_line
+
+HUGE, LARGE = 1000.0, 100.0
+
+
+def look(evidence: TrainingEvidence) -> Diagnosis | None:
+    """The norm before the first update: later ones may be the learning rate's doing (Pascanu et al., 2013)."""
+    if not evidence.watched:
+        return None
+    norms = np.array([math.nan if row["gradient_norm"] is None else row["gradient_norm"] for row in evidence.watched])
+    first = float(norms[0]) if math.isfinite(norms[0]) else math.inf
+    if first < LARGE:
+        return None
+    first_loss = evidence.first_loss / max(evidence.guessing_loss, 1e-9)
+    settings = {}
+    if evidence.settings.get("training.clip_norm") is None:
+        settings["training.clip_norm"] = 1.0
+    if evidence.settings.get("model.initialization") not in (None, "kaiming"):
+        settings["model.initialization"] = "kaiming"
+    return Diagnosis(
+        "exploding_gradients",
+        f"the gradient's norm is {short(first)} before anything was learnt; about 1 is usual",
+        (
+            ("gradient norm of the first step", short(first)),
+            ("largest seen", short(float(np.nanmax(norms))) if np.isfinite(norms).any() else "no number"),
+            ("first loss, in units of guessing", short(first_loss)),
+        ),
+        0.9 if first >= HUGE else 0.6,
+        Cure(
+            "clip the norm (`training.clip_norm=1`), make the first weights smaller (`model.initialization=kaiming`),"
+            " and put batch norm between many layers",
+            settings,
+        ),
+        Chart("step", "gradient norm", {"gradient norm": watched_line(evidence, norms)}, log=True),
+    )

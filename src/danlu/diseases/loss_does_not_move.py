@@ -1,0 +1,36 @@
+"""A loss that ends where it began."""
+
+from __future__ import annotations
+
+import math
+
+from danlu.diseases.diagnosis import Chart, Cure, Diagnosis
+from danlu.diseases.evidence import TrainingEvidence, loss_line, percent, short
+
+STILL = 0.03
+FEWEST_STEPS = 10
+
+
+def look(evidence: TrainingEvidence) -> Diagnosis | None:
+    """The symptom, told last: whatever is found above it is why."""
+    start, end = evidence.first_loss, evidence.last_loss
+    if len(evidence.losses) < FEWEST_STEPS or not (math.isfinite(start) and math.isfinite(end)):
+        return None
+    base = max(start, evidence.guessing_loss) if start < evidence.guessing_loss else start
+    moved = (base - end) / max(base, 1e-9)
+    if moved > STILL or not evidence.learns_nothing:
+        return None
+    return Diagnosis(
+        "loss_does_not_move",
+        f"the loss is {short(end)} after {len(evidence.losses):,} steps and was {short(start)}: nothing was learnt",
+        (
+            ("first loss", short(start)),
+            ("last loss", short(end)),
+            ("of guessing", short(evidence.guessing_loss)),
+            ("best validation accuracy", percent(evidence.validation_accuracy) if evidence.history else "none"),
+            ("chance", percent(evidence.chance)),
+        ),
+        0.85,
+        Cure("see whether one batch can be learnt by heart, and where the rate may lie", command="probe DATA"),
+        Chart("step", "loss", {"loss": loss_line(evidence)}, {"guessing": evidence.guessing_loss}),
+    )

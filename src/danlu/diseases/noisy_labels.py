@@ -1,0 +1,41 @@
+"""Many wrong labels: even the surest answers are contradicted as often as the others."""
+
+from __future__ import annotations
+
+from danlu.diseases.diagnosis import Chart, Cure, Diagnosis
+from danlu.diseases.evidence import TrainingEvidence, percent
+
+FLAT, FLATTISH = 0.7, 0.55
+FEWEST_ERRORS = 15
+WORTH_SAYING = 0.08
+
+
+def look(evidence: TrainingEvidence) -> Diagnosis | None:
+    """Where labels are right, the surer half of the answers has far fewer errors than all; labels wrong at random
+    contradict sure answers and unsure ones alike.
+    """
+    told = evidence.validation
+    if told is None or evidence.learns_nothing:
+        return None
+    error = 1 - told.accuracy
+    if error < WORTH_SAYING or error * len(told.labels) < FEWEST_ERRORS:
+        return None
+    surest = told.error_of_surest(0.5)
+    ratio = surest / error
+    if ratio < FLATTISH:
+        return None
+    shares = [share / 20 for share in range(2, 21)]
+    line = [(100 * share, 100 * told.error_of_surest(share)) for share in shares]
+    return Diagnosis(
+        "noisy_labels",
+        f"even of the surer half of the answers {percent(surest)} are contradicted by the label, of all"
+        f" {percent(error)}: about that many labels look wrong",
+        (
+            ("errors of all answers", percent(error)),
+            ("errors of the surer half", percent(surest)),
+            ("the one ÷ the other, near 1 where labels are wrong at random", f"{ratio:.2f}"),
+        ),
+        0.85 if ratio >= FLAT else 0.55,
+        Cure("look at the labels that models contradict, and mend them", command="inspect DATA --labels"),
+        Chart("share of the answers, the surest first, %", "contradicted, %", {"validation": line}),
+    )

@@ -1,0 +1,51 @@
+"""A learning rate at which the weights hardly move."""
+
+from __future__ import annotations
+
+import math
+
+from danlu.diseases.diagnosis import Chart, Cure, Diagnosis
+from danlu.diseases.evidence import TrainingEvidence, loss_line, short
+
+CRAWL = 3e-5
+TIMES_USUAL = 10.0
+LITTLE = 0.5
+
+
+def look(evidence: TrainingEvidence) -> Diagnosis | None:
+    """Little was learnt, the loss is still falling or has not begun to, and weights change by less than 1/30,000 in a
+    step, or the rate is far below the usual one.
+    """
+    rate, usual = evidence.learning_rate, evidence.usual_setting("training.learning_rate")
+    start, end = evidence.first_loss, evidence.last_loss
+    if not (math.isfinite(start) and math.isfinite(end)):
+        return None
+    crawls, is_far = evidence.update_ratio < CRAWL, rate < usual / TIMES_USUAL
+    learnt = (start - end) / max(start, 1e-9)
+    if (
+        not (crawls or is_far)
+        or learnt > LITTLE
+        or evidence.validation_accuracy > evidence.half_way
+        or end > start * 1.1
+    ):
+        return None
+    cured = "auto" if is_far else float(f"{rate * 10:.2g}") if math.isfinite(rate) else None
+    return Diagnosis(
+        "rate_too_low",
+        f"the learning rate of {short(rate)} is too low"
+        + (f": danlu would choose {short(usual)}" if is_far else ": the weights hardly move"),
+        (
+            ("learning rate", short(rate)),
+            (
+                "change of the weights in a step",
+                "not looked at" if math.isnan(evidence.update_ratio) else short(evidence.update_ratio),
+            ),
+            ("loss, first → last", f"{short(start)} → {short(end)}"),
+        ),
+        0.95 if crawls and is_far else 0.85,
+        Cure(
+            "raise the learning rate; `danlu probe` measures where it may lie",
+            {"training.learning_rate": cured} if cured is not None else {},
+        ),
+        Chart("step", "loss", {"loss": loss_line(evidence)}, {"guessing": evidence.guessing_loss}),
+    )

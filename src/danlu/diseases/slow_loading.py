@@ -1,0 +1,49 @@
+"""Steps that wait for their batches longer than they compute."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from danlu.diseases.diagnosis import Chart, Cure, Diagnosis
+from danlu.diseases.evidence import TrainingEvidence, percent
+
+HALF, SOME = 0.5, 0.3
+WORTH_MILLISECONDS = 1.0
+PHASES = ("loading", "forward", "backward", "update")
+
+
+def look(evidence: TrainingEvidence) -> Diagnosis | None:
+    """The mean of the steps between those looked at; of a millisecond a step it is not worth to speak."""
+    rows = [row for row in evidence.watched if row.get("steps_timed")] or list(evidence.watched)
+    if not rows:
+        return None
+    weights = np.array([max(1, row.get("steps_timed", 0)) for row in rows], dtype=float)
+    taken = {
+        phase: float(np.average([row["milliseconds"][phase] for row in rows], weights=weights)) for phase in PHASES
+    }
+    total = sum(taken.values())
+    share = taken["loading"] / max(total, 1e-9)
+    if share < SOME or taken["loading"] < WORTH_MILLISECONDS:
+        return None
+    settings: dict[str, Any] = {}
+    if evidence.settings.get("data.cache") is False:
+        settings["data.cache"] = True
+    elif isinstance(threads := evidence.settings.get("data.reader_threads"), int) and not evidence.is_own:
+        settings["data.reader_threads"] = 2 * threads
+    line = [
+        (row["step"], 100 * row["milliseconds"]["loading"] / max(sum(row["milliseconds"].values()), 1e-9))
+        for row in rows
+    ]
+    return Diagnosis(
+        "slow_loading",
+        f"{percent(share)} of the time of a step is spent waiting for its batch",
+        tuple((phase, f"{milliseconds:.1f} ms a step") for phase, milliseconds in taken.items()),
+        0.9 if share >= HALF else 0.6,
+        Cure(
+            "read ahead (`DataLoader(num_workers=…)`), decode once (`data.cache=true`), or make the files smaller",
+            settings,
+        ),
+        Chart("step", "loading, % of a step", {"loading": line}),
+    )

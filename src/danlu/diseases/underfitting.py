@@ -1,0 +1,71 @@
+"""Not even the train examples are learnt: too few steps, or too small a model."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from danlu.diseases.diagnosis import Chart, Cure, Diagnosis
+from danlu.diseases.evidence import TrainingEvidence, epoch_line, percent
+
+SMALL_GAP = 0.1
+STILL_FALLING = 0.03
+
+
+def look(evidence: TrainingEvidence) -> Diagnosis | None:
+    """Train accuracy nearer to chance than to 1, and validation no worse; whether the loss still falls tells why."""
+    train = evidence.train_accuracy
+    best = evidence.validation_accuracy
+    if not math.isfinite(train) or not math.isfinite(best) or evidence.has_bad_loss:
+        return None
+    if max(train, best) > evidence.half_way or train - best > SMALL_GAP:
+        return None
+    losses = evidence.curve("train_loss")
+    is_falling = len(losses) < 3 or losses[-1] < (1 - STILL_FALLING) * losses[-2]
+    small = _smaller_options(evidence)
+    epochs = len(losses)
+    if small:
+        advice, settings = "use a larger model", small
+    elif is_falling:
+        longer = max(
+            int(evidence.usual_setting("training.epochs")) if "training.epochs" in evidence.usual else 0, 3 * epochs
+        )
+        advice, settings = "train longer: the loss is still falling", {"training.epochs": longer}
+    else:
+        advice, settings = "use a larger model, less dropout, or another architecture", {}
+    return Diagnosis(
+        "underfitting",
+        f"not even train examples are learnt: {percent(train)} are answered right after {epochs}"
+        f" {'epoch' if epochs == 1 else 'epochs'}",
+        (
+            ("train accuracy", percent(train)),
+            ("best validation accuracy", percent(best)),
+            ("chance", percent(evidence.chance)),
+            ("the loss", "is still falling" if is_falling else "does not fall any more"),
+        ),
+        0.85 if not evidence.learns_nothing or small else 0.6,
+        Cure(advice, settings),
+        Chart(
+            "epoch",
+            "loss",
+            {"train": epoch_line(evidence, "train_loss"), "validation": epoch_line(evidence, "validation_loss")},
+        ),
+    )
+
+
+def _smaller_options(evidence: TrainingEvidence) -> dict[str, Any]:
+    """Options of the model far below what is usual for it, set back."""
+    settings = {}
+    for key, usual in evidence.usual.items():
+        if not key.startswith("model."):
+            continue
+        own = evidence.settings.get(key)
+        if key.endswith("widths") and own and usual and max(own) < 0.25 * max(usual):
+            settings[key] = usual
+        if key.endswith("size") and isinstance(usual, int) and isinstance(own, int) and own < 0.25 * usual:
+            settings[key] = usual
+        if "dropout" in key and isinstance(own, float) and own >= 0.7 and own > float(np.max(usual)):
+            settings[key] = usual
+    return settings
