@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from danlu.serving.client import Client as Client
     from danlu.serving.serve import ServeSettings as ServeSettings
     from danlu.serving.serve import serve as serve
+    from danlu.training.own_run import train_own as train_own
     from danlu.training.train import resume as resume
     from danlu.training.train import train as train
     from danlu.training.trainer import Trainer as Trainer
@@ -53,6 +54,7 @@ _PUBLIC = {
     "Client": "danlu.serving.client",
     "resume": "danlu.training.train",
     "Trainer": "danlu.training.trainer",
+    "train_own": "danlu.training.own_run",
     "evaluate": "danlu.evaluation.evaluate",
     "explain": "danlu.explanation.explain",
     "export": "danlu.exporting.export",

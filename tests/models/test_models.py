@@ -142,6 +142,26 @@ def test_batch_norm_and_dropout_of_the_mlp_are_options() -> None:
     assert kinds.count("Dropout") == 2
 
 
+@pytest.mark.parametrize(
+    ("activation", "kind"), [("relu", nn.ReLU), ("gelu", nn.GELU), ("tanh", nn.Tanh), ("sigmoid", nn.Sigmoid)]
+)
+def test_activation_of_the_mlp_stands_after_every_hidden_layer(activation: str, kind: type[nn.Module]) -> None:
+    model = build_model("mlp", ImageShape(1, 4, 4), 2, {"widths": [8, 4], "activation": activation})
+    assert [type(layer) for layer in model][2::3] == [kind, kind]
+
+
+def test_activation_of_the_mlp_does_not_change_the_names_of_its_weights() -> None:
+    plain, other = (
+        build_model("mlp", ImageShape(1, 4, 4), 2, options).state_dict() for options in ({}, {"activation": "gelu"})
+    )
+    assert list(plain) == list(other) == [f"{layer}.{kind}" for layer in (1, 4, 7) for kind in ("weight", "bias")]
+
+
+def test_unknown_activation_of_the_mlp_names_those_there_are() -> None:
+    with pytest.raises(ConfigError, match=r"model\.activation +input should be 'relu', 'gelu', 'tanh' or 'sigmoid'"):
+        build_model("mlp", IMAGES[0], 2, {"activation": "swish"})
+
+
 def test_bilstm_equals_pytorchs_bidirectional_lstm_on_packed_texts() -> None:
     shape = TextShape(30, 12)
     inputs, _ = examples(shape)

@@ -52,12 +52,17 @@ class Config:
             for name, value in values.items()
         ]
 
-    def to_yaml(self) -> str:
-        """YAML that `read_config` reads back to the same settings; the origin of each value is a comment."""
+    def to_yaml(self, only: str | None = None) -> str:
+        """YAML that `read_config` reads back to the same settings; the origin of each value is a comment.
+
+        `only`: the one section to write; the others are then at their defaults.
+        """
         lines: list[str] = []
         section = ""
         for key, value, origin in self.rows():
             head, _, name = key.partition(".")
+            if only not in (None, head):
+                continue
             if head != section:
                 lines.append(f"{head}:")
                 section = head

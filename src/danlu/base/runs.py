@@ -20,6 +20,7 @@ from danlu.base.registry import nearest_names
 
 FORMAT = 1
 LATEST = "latest"
+OWN = "own"  # the kind of a run of a module and batches of the user's own
 OF_AN_EVALUATION = (
     "accuracy",
     "intervals",
@@ -181,9 +182,24 @@ class Run:
     def model(self) -> dict[str, Any]:
         """`model.json`: kind, classes, architecture and preprocessing."""
         if not self.model_file.exists():
+            if self.is_own():
+                raise ModelError(
+                    f"`{self.folder}` trained a module of your own, which danlu cannot build from its folder",
+                    hint=f"its best weights are in `{self.checkpoints_folder}`, and the trainer's module has them",
+                )
             state = self.status().get("state")
             raise ModelError(f"`{self.folder}` has no model (state: {state})", hint="`danlu runs` shows all runs")
         return _read_json(self.model_file)
+
+    def is_own(self) -> bool:
+        """Whether it trained a module and batches of the user's own, which are not in the folder."""
+        return bool(self.status().get("kind") == OWN)
+
+    def way_to_go_on(self) -> str:
+        """What goes on with it after an interruption."""
+        if self.is_own():
+            return f"`danlu.train_own(trainer, {self.name!r})` in your program"
+        return f"`danlu train --resume {self}`"
 
     def calibration(self) -> dict[str, Any] | None:
         """`calibration.json`; None for a run that has not come so far."""
@@ -343,7 +359,7 @@ def _taken(run: Run) -> ConfigError:
         state = "damaged"
     told = f"the run `{run}` exists already (state: {state})"
     if state in ("crashed", "interrupted", "failed"):
-        return ConfigError(told, hint=f"go on with it: `danlu train --resume {run}`; or choose another name")
+        return ConfigError(told, hint=f"go on with it: {run.way_to_go_on()}; or choose another name")
     if state in ("running", "prepared"):
         return ConfigError(told, hint="choose another name, or wait for it")
     return ConfigError(told, hint="choose another name, or remove the folder")

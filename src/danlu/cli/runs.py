@@ -70,7 +70,7 @@ def _row(run: Run, status: dict[str, Any]) -> tuple[str, ...]:
         str(status.get("state", "?")),
         str(status.get("model", "?")),
         str(status.get("epochs_done", len(run.history()))),
-        f"{best['validation_accuracy']:.2%}" if best else "-",
+        f"{best['validation_accuracy']:.2%}" if best and best["validation_accuracy"] is not None else "-",
         f"{test['accuracy']:.2%}" if test else "-",
         f"{test['accuracy_interval'][0]:.2%} to {test['accuracy_interval'][1]:.2%}" if test else "-",
         f"{status.get('seconds', 0):,.1f}",

@@ -116,7 +116,7 @@ def as_png(figure: Figure, path: Path) -> None:
 
 
 def curves(history: Sequence[Mapping[str, Any]]) -> dict[str, Callable[[], Figure]]:
-    """Loss, accuracy and learning rate by epoch."""
+    """Loss, accuracy and learning rate by epoch; no accuracy where answers are not scores of classes."""
     epochs = [row["epoch"] + 1 for row in history]
     best = next((row["epoch"] + 1 for row in reversed(history) if row.get("is_best")), None)
 
@@ -135,13 +135,16 @@ def curves(history: Sequence[Mapping[str, Any]]) -> dict[str, Callable[[], Figur
         return figure
 
     train, validation = ("train", TRAIN), ("validation", VALIDATION)
-    return {
+    drawn = {
         "loss": lambda: lines("loss", ("train_loss", *train), ("validation_loss", *validation)),
         "accuracy": lambda: lines(
             "accuracy, %", ("train_accuracy", *train), ("validation_accuracy", *validation), percent=True
         ),
         "learning_rate": lambda: lines("learning rate", ("learning_rate", "learning rate", TRAIN)),
     }
+    if any(row["train_accuracy"] is None or row["validation_accuracy"] is None for row in history):
+        del drawn["accuracy"]
+    return drawn
 
 
 def confusion(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure:

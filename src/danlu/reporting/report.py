@@ -10,7 +10,7 @@ from typing import Any
 
 from danlu.base.config import read_origins
 from danlu.base.extras import require_extra
-from danlu.base.runs import Run, find_run
+from danlu.base.runs import OWN, Run, find_run
 from danlu.data.split import read_manifest
 
 SHOWN_CASES = 60
@@ -52,7 +52,15 @@ def report(place: Run | str | Path, *, png: bool = False) -> Path:
         run.report_file,
         "report",
         run=run.name,
-        status={"stop_reason": None, "notes": [], "started": "?", **status, "data": _place(status)},
+        status={
+            "stop_reason": None,
+            "notes": [],
+            "started": "?",
+            "kind": None,
+            "batches": None,
+            **status,
+            "data": _place(status),
+        },
         evaluation=evaluation,
         verdicts=_verdicts(status, evaluation, gate, history),
         scores=_scores(evaluation) if evaluation else [],
@@ -83,7 +91,11 @@ def _verdicts(
     told: list[tuple[str, str]] = []
     if status.get("state") != "finished":
         told.append(("error", f"the training did not finish: {status.get('stop_reason') or status.get('state')}"))
-    if gate is None:
+    if status.get("kind") == OWN:
+        told.append(
+            ("warning", "the data gate does not read batches of your own: leaks and copies were not looked for")
+        )
+    elif gate is None:
         told.append(("warning", "there is no record of a data gate (`gate.json` is missing)"))
     elif gate["gate"] == "off":
         told.append(("error", "the data gate was off: the test part may hold what the model was trained on"))
@@ -214,7 +226,8 @@ def _shortened(gate: dict[str, Any] | None, status: Mapping[str, Any]) -> dict[s
 
 def _place(status: Mapping[str, Any]) -> str:
     """The last part of the data's path: a report is passed on, and whose folders it lay in is nobody's business."""
-    return Path(str(status.get("data", "?"))).name
+    told = str(status.get("data", "?"))
+    return told if status.get("kind") == OWN else Path(told).name
 
 
 def _environment(facts: Mapping[str, Any] | None) -> str:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
 from danlu.base import log
 from danlu.base.files import write_sealed_json
 from danlu.base.runs import Run
@@ -11,6 +15,9 @@ from danlu.prediction.predictor import load
 from danlu.prediction.rejection import with_threshold
 from danlu.scores.calibration import Calibration, expected_calibration_error, fit_temperature
 
+if TYPE_CHECKING:
+    import numpy as np
+
 
 def calibrate(run: Run, prepared: PreparedData, max_error: float | None) -> Calibration:
     """Fit the temperature of a run's best weights, choose its threshold where an error rate is wished, write both.
@@ -19,17 +26,35 @@ def calibrate(run: Run, prepared: PreparedData, max_error: float | None) -> Cali
     on hundreds of examples adds next to nothing to that.
     """
     part = prepared.parts["validation"]
-    predictor = load(run)
-    probabilities = predictor.plain_probabilities(part.inputs)
-    fitted = Calibration(fit_temperature(probabilities, part.labels), len(part))
-    cooled = fitted.apply(probabilities)
-    answers = Answers.of(cooled, part.labels, prepared.classes, [prepared.examples.keys[i] for i in part.indices])
+    probabilities = load(run).plain_probabilities(part.inputs)
+    keys = [prepared.examples.keys[i] for i in part.indices]
+    return note_answers(run, Asked(probabilities, part.labels, prepared.classes, keys), max_error)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a model said of the validation part: (examples, classes) `probabilities` at temperature 1.
+
+    `labels`: (examples,); `keys`: what each example is called.
+    """
+
+    probabilities: np.ndarray
+    labels: np.ndarray
+    classes: Sequence[str]
+    keys: Sequence[str]
+
+
+def note_answers(run: Run, asked: Asked, max_error: float | None = None) -> Calibration:
+    """Fit temperature and threshold, write them to `calibration.json`, and the answers to `answers-validation.csv`."""
+    probabilities, labels = asked.probabilities, asked.labels
+    fitted = Calibration(fit_temperature(probabilities, labels), len(labels))
+    answers = Answers.of(fitted.apply(probabilities), labels, asked.classes, asked.keys)
     answers.write(run.answers_file("validation"))
     right = answers.right
     before = expected_calibration_error(probabilities.max(1), right)
     after = expected_calibration_error(answers.confidence, right)
     log.say(
-        f"calibration: temperature {fitted.temperature:.3f} from {len(part):,} validation examples,"
+        f"calibration: temperature {fitted.temperature:.3f} from {len(labels):,} validation examples,"
         f" calibration error {before:.2%} before and {after:.2%} after"
     )
     calibration = with_threshold(fitted, answers, max_error)

@@ -33,9 +33,9 @@ def write_record(run: Run) -> None:
         ]
         for row in history:
             mark = " (best)" if row["epoch"] == status.get("best", {}).get("epoch") else ""
-            losses = f"{row['train_loss']:.4f} | {row['train_accuracy']:.2%} | {row['validation_loss']:.4f}"
+            losses = f"{row['train_loss']:.4f} | {_share(row['train_accuracy'])} | {row['validation_loss']:.4f}"
             lines.append(
-                f"| {row['epoch'] + 1}{mark} | {losses} | {row['validation_accuracy']:.2%}"
+                f"| {row['epoch'] + 1}{mark} | {losses} | {_share(row['validation_accuracy'])}"
                 f" | {row['learning_rate']:.2e} | {row['seconds']:.1f} |"
             )
         lines.append("")
@@ -47,6 +47,10 @@ def write_record(run: Run) -> None:
     lines += ["## Observations", "", *(f"- {text}" for text in seen), ""]
     lines += ["## Next steps", "", *(f"- {text}" for text in _next_steps(run, status, history)), ""]
     write_text(run.record_file, "\n".join(lines))
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2%}"
 
 
 def _test_table(evaluation: dict[str, Any]) -> list[str]:
@@ -100,22 +104,38 @@ def _evaluation_told(evaluation: dict[str, Any]) -> list[str]:
     return told
 
 
+def _is_better(row: dict[str, Any], other: dict[str, Any]) -> bool:
+    """By accuracy, and where answers are not scores of classes, by loss."""
+    if row["validation_accuracy"] is None or other["validation_accuracy"] is None:
+        return bool(row["validation_loss"] < other["validation_loss"])
+    return bool(row["validation_accuracy"] > other["validation_accuracy"])
+
+
+def _best(history: list[dict[str, Any]]) -> dict[str, Any]:
+    """The first of the best epochs."""
+    best = history[0]
+    for row in history[1:]:
+        best = row if _is_better(row, best) else best
+    return best
+
+
 def _observations(history: list[dict[str, Any]]) -> list[str]:
     if not history:
         return ["no epoch was finished"]
-    best = max(history, key=lambda row: row["validation_accuracy"])
-    last = history[-1]
-    gap = last["train_accuracy"] - last["validation_accuracy"]
-    seen = [
-        f"validation accuracy was highest in epoch {best['epoch'] + 1} of {len(history)}:"
-        f" {best['validation_accuracy']:.2%}"
-    ]
-    if gap > GAP:
-        seen.append(f"train accuracy ends {gap:.1%} above validation accuracy: the model learns examples by heart")
-    if gap < -GAP:
-        seen.append(
-            f"train accuracy ends {-gap:.1%} below validation accuracy: augmentation or dropout make training harder"
-        )
+    best, last = _best(history), history[-1]
+    of = f"in epoch {best['epoch'] + 1} of {len(history)}"
+    if best["validation_accuracy"] is None:
+        seen = [f"validation loss was lowest {of}: {best['validation_loss']:.4f}"]
+    else:
+        seen = [f"validation accuracy was highest {of}: {best['validation_accuracy']:.2%}"]
+        gap = last["train_accuracy"] - last["validation_accuracy"]
+        if gap > GAP:
+            seen.append(f"train accuracy ends {gap:.1%} above validation accuracy: the model learns examples by heart")
+        if gap < -GAP:
+            seen.append(
+                f"train accuracy ends {-gap:.1%} below validation accuracy: augmentation or dropout make training"
+                " harder"
+            )
     if best is last and len(history) > FLAT_EPOCHS:
         seen.append("the last epoch was the best: more epochs may still help")
     return seen
@@ -123,9 +143,15 @@ def _observations(history: list[dict[str, Any]]) -> list[str]:
 
 def _next_steps(run: Run, status: dict[str, Any], history: list[dict[str, Any]]) -> list[str]:
     if status["state"] in ("interrupted", "running"):
-        return [f"`danlu train --resume {run}` goes on after the last checkpoint"]
+        return [f"{run.way_to_go_on()} goes on after the last checkpoint"]
     if status["state"] == "failed":
         return ["mend what the state says and start again"]
+    longer = bool(history) and _best(history) is history[-1]
+    if run.is_own():
+        steps = [f"`{run.checkpoints_folder.name}` has the best weights, and so has the module of the trainer"]
+        if longer:
+            steps.append(f'`Trainer(…, settings={{"epochs": {2 * len(history)}, …}})` to train longer')
+        return steps
     steps = [f"`danlu predict {run} INPUT…` to use it"]
     if status.get("test") is None:
         steps.insert(0, f"`danlu evaluate {run}` for the test part")
@@ -133,6 +159,6 @@ def _next_steps(run: Run, status: dict[str, Any], history: list[dict[str, Any]])
         steps.insert(0, f"`{run.report_file.name}` shows the examples it gets wrong")
     gate = run.gate() or {"findings": []}
     steps += [found["advice"] for found in gate["findings"] if found["severity"] == "warning"]
-    if history and max(history, key=lambda row: row["validation_accuracy"]) is history[-1]:
+    if longer:
         steps.append(f"`danlu train … training.epochs={2 * len(history)}` to train longer")
     return steps

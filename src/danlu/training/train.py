@@ -113,32 +113,48 @@ def _train_together(together: Processes, begin: Callable[[], Run | Start], *, in
 
 
 def _require_unfinished(run: Run) -> None:
+    if run.is_own():
+        raise ConfigError(
+            f"`{run}` trains a module of your own, which is not in its folder",
+            hint=f"go on with it: {run.way_to_go_on()}",
+        )
     if run.status().get("state") == "finished":
         raise ConfigError(f"the run `{run}` is finished", hint=f"`danlu evaluate {run}` shows its results")
 
 
 def _train_in(start: Start, together: Processes, *, inexact: bool = False) -> Run:
-    """Train in a run folder that this process holds, and write what became of it, whatever that is."""
-    run, is_first = start.run, together.rank == 0
-    started = time.time()
-    if not is_first:
+    """Train in a run folder that this process holds."""
+    run = start.run
+    if together.rank:
         with lost_peers_told():
             _fit(start, together, inexact=inexact)
         return run
+
+    def train() -> Outcome:
+        with lost_peers_told() if together.count > 1 else nullcontext():
+            outcome = _fit(start, together, inexact=inexact)
+        calibrate(run, start.prepared, start.config.settings.prediction.max_error)
+        return outcome
+
+    keep_state(run, train)
+    return run
+
+
+def keep_state(run: Run, train: Callable[[], Outcome]) -> Outcome:
+    """Train, and write into the run folder what became of it, whatever that is."""
+    started = time.time()
     point_latest(run)
     run.update(state="running", process=os.getpid())
     run.forget_evaluation()
     write_record(run)
     try:
-        with lost_peers_told() if together.count > 1 else nullcontext():
-            outcome = _fit(start, together, inexact=inexact)
-        calibrate(run, start.prepared, start.config.settings.prediction.max_error)
+        outcome = train()
     except LostPeer:  # the run is not at fault, and goes on when the processes are started again
         raise
     except KeyboardInterrupt as stopped:
         how = str(stopped) if isinstance(stopped, Interrupted) else "interrupted"
         _note_end(run, started, state="interrupted", stop_reason=how)
-        log.say(f"{how}; go on with `danlu train --resume {run}`")
+        log.say(f"{how}; go on with {run.way_to_go_on()}")
         raise
     except DanluError as error:
         failure: dict[str, Any] = {"type": type(error).__name__, "message": error.message, "hint": error.hint}
@@ -157,12 +173,12 @@ def _train_in(start: Start, together: Processes, *, inexact: bool = False) -> Ru
         epochs_done=len(outcome.history),
         best=outcome.best.to_json(),
     )
-    seconds = readable_seconds(run.status()["seconds"])
-    accuracy = outcome.best.validation_accuracy or 0.0
-    log.say(
-        f"best: epoch {outcome.best.epoch + 1}, validation accuracy {accuracy:.2%} ({outcome.stop_reason}, {seconds})"
-    )
-    return run
+    best, seconds = outcome.best, readable_seconds(run.status()["seconds"])
+    told = f"validation loss {best.validation_loss:.4f}"
+    if best.validation_accuracy is not None:
+        told = f"validation accuracy {best.validation_accuracy:.2%}"
+    log.say(f"best: epoch {best.epoch + 1}, {told} ({outcome.stop_reason}, {seconds})")
+    return outcome
 
 
 def _note_end(run: Run, started: float, **values: Any) -> None:
@@ -199,7 +215,7 @@ def _fit(start: Start, together: Processes, *, inexact: bool) -> Outcome:
         labels = torch.from_numpy(prepared.parts["train"].labels)
         class_weights = balanced_weights(labels, len(prepared.classes)).to(device)
     every_steps = config.settings.checkpoint.every_steps
-    with _hooks(start.run, config) as hooks:
+    with run_hooks(start.run, config) as hooks:
         return Trainer(
             model,
             train_batches,
@@ -234,7 +250,7 @@ def _require_early_size(config: Config, model: nn.Module, shape: ExampleShape) -
 
 
 @contextmanager
-def _hooks(run: Run, config: Config) -> Iterator[Hooks]:
+def run_hooks(run: Run, config: Config) -> Iterator[Hooks]:
     """History, step rows and TensorBoard of a run."""
     events = EventWriter(run.tensorboard_folder) if config.settings.training.tensorboard else None
 

@@ -114,6 +114,7 @@ class Trainer:
         self.loss = _loss_of(loss, self.settings)
         # A loss of the user's own is validated too; the named ones are compared by cross entropy.
         self.validation_loss = self.loss.function if callable(loss) and not isinstance(loss, Loss) else None
+        self.has_own_optimizer = isinstance(optimizer, torch.optim.Optimizer)
         if isinstance(optimizer, torch.optim.Optimizer):
             for group in optimizer.param_groups:
                 group.setdefault("initial_lr", group["lr"])
