@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from danlu.base.errors import MachineError as MachineError
     from danlu.base.errors import ModelError as ModelError
     from danlu.base.runs import Run as Run
+    from danlu.diagnosis.cure import cure as cure
+    from danlu.diagnosis.diagnose import diagnose as diagnose
     from danlu.evaluation.compare import compare as compare
     from danlu.evaluation.evaluate import evaluate as evaluate
     from danlu.explanation.explain import explain as explain
@@ -56,6 +58,8 @@ _PUBLIC = {
     "Trainer": "danlu.training.trainer",
     "train_own": "danlu.training.own_run",
     "evaluate": "danlu.evaluation.evaluate",
+    "diagnose": "danlu.diagnosis.diagnose",
+    "cure": "danlu.diagnosis.cure",
     "explain": "danlu.explanation.explain",
     "export": "danlu.exporting.export",
     "inspect": "danlu.inspection.inspect",

@@ -3,8 +3,10 @@
 DanluError
 ├── ConfigError    2   a setting, option or command was not understood
 ├── DataError      3   the examples cannot be used as they are
-│   └── UnreadableItem   one example cannot be read; callers collect these
+│   ├── UnreadableItem   one example cannot be read; callers collect these
+│   └── BadInputs        a batch holds NaN or infinite numbers (training/trainer.py)
 ├── ModelError     4   a model, checkpoint or export cannot be used
+│   └── NotANumber       the loss of a training is no number (training/keeper.py)
 └── MachineError   5   a package, port, permission or disk is missing
 
 Anything else that escapes is a bug of danlu's (exit code 1).

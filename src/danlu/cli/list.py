@@ -14,11 +14,12 @@ def tables() -> dict[str, Registry]:
     """Every registry by its plural; those of training only where its packages are installed."""
     from danlu.base.extras import missing_packages
     from danlu.checks import CHECKS
+    from danlu.diseases import DISEASES
     from danlu.exporting import FORMATS
     from danlu.models import MODELS
     from danlu.sources import SOURCES
 
-    found = [SOURCES, CHECKS, MODELS, FORMATS]
+    found = [SOURCES, CHECKS, DISEASES, MODELS, FORMATS]
     if not missing_packages("train"):
         from danlu.training import LOSSES, OPTIMIZERS, SCHEDULES
 
@@ -31,7 +32,10 @@ def tables() -> dict[str, Registry]:
 @click.option("--options", is_flag=True, help="With models: the options of each and their defaults.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def command(word: str | None, options: bool, as_json: bool) -> None:
-    """What can be named: models, sources, checks, formats, losses, optimizers, schedules. Without WORD: all of them."""
+    """What can be named: models, sources, checks, diseases, formats, losses, optimizers, schedules.
+
+    Without WORD: all of them.
+    """
     known = tables()
     if word is not None and word not in known:
         raise ConfigError(f"nothing called {word!r} to list; {nearest_names(word, known)}")

@@ -19,6 +19,7 @@ COMMANDS = {
     "train": ("danlu.cli.train", "Train a classifier on a folder, a table or a known data set."),
     "inspect": ("danlu.cli.inspect", "Describe data and look for its faults before training."),
     "evaluate": ("danlu.cli.evaluate", "Score a run on its test part or on other data."),
+    "diagnose": ("danlu.cli.diagnose", "Name what is wrong with a training, and the command that cures it."),
     "report": ("danlu.cli.report", "Write the report of a run anew, or its charts as PNG files."),
     "compare": ("danlu.cli.compare", "Compare runs on the same test examples."),
     "export": ("danlu.cli.export", "Make a bundle of a run, which answers without PyTorch."),

@@ -45,6 +45,7 @@ def command(
     suit_process_to_training()
     if "RANK" in os.environ:  # PyTorch's own notes would stand once for each process
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    from danlu.cli.diagnose import note_failure, note_findings
     from danlu.cli.evaluate import print_evaluation
     from danlu.evaluation.evaluate import evaluate
     from danlu.exporting.export import export
@@ -57,7 +58,8 @@ def command(
             raise ConfigError(
                 "`--resume RUN` goes on with the run's own data and settings", hint="give nothing else with it"
             )
-        run = resume_run(resume, inexact=inexact, processes=processes)
+        with note_failure():
+            run = resume_run(resume, inexact=inexact, processes=processes)
     elif inexact:
         raise ConfigError("`--inexact` is about going on with a run", hint="`danlu train --resume RUN --inexact`")
     elif data is None:
@@ -65,11 +67,13 @@ def command(
     elif "=" in data and "." in data.partition("=")[0]:
         raise ConfigError(f"`{data}` is a setting; DATA comes first", hint=f"`danlu train DATA {data}`")
     else:
-        run = train(data, config=config, words=settings, name=name, processes=processes)
+        with note_failure():
+            run = train(data, config=config, words=settings, name=name, processes=processes)
     if processes > 1 or os.environ.get("RANK", "0") != "0":
         return  # the first of the processes has told the rest
     if run.status()["parts"].get("test"):
         print_evaluation(evaluate(run))
+    note_findings(run)
     log.say(f"report: {report(run)}")
     if not no_bundle:
         export(run)

@@ -10,6 +10,7 @@ from danlu.diseases.evidence import TrainingEvidence, percent
 NEARLY_ALWAYS = 0.95
 MORE_THAN_THERE = 0.1
 NO_BETTER = 1.2
+UNEVEN = 2.0
 
 
 def look(evidence: TrainingEvidence) -> Diagnosis | None:
@@ -27,9 +28,10 @@ def look(evidence: TrainingEvidence) -> Diagnosis | None:
     if not collapsed or told.macro_recall > NO_BETTER / max(2, len(present)) + 0.1:
         return None
     name = evidence.classes[most] if most < len(evidence.classes) else str(most)
-    settings = (
-        {} if evidence.settings.get("training.class_weights") == "balanced" else {"training.class_weights": "balanced"}
-    )
+    counts = [count for count in evidence.counts.get("train", ()) if count]
+    is_uneven = bool(counts) and max(counts) > UNEVEN * min(counts)
+    is_met = evidence.settings.get("training.class_weights") == "balanced"
+    settings = {"training.class_weights": "balanced"} if is_uneven and not is_met else {}
     return Diagnosis(
         "class_collapse",
         f"`{name}` is answered to {percent(float(answered[most]))} of the validation examples; it is right for"
@@ -40,5 +42,11 @@ def look(evidence: TrainingEvidence) -> Diagnosis | None:
             ("of guessing", percent(1 / max(2, len(present)))),
         ),
         0.85,
-        Cure("weigh the classes if one is frequent; else look for why nothing is learnt (`danlu probe`)", settings),
+        Cure(
+            "weigh the classes, since one is frequent"
+            if settings
+            else "look for why nothing is learnt (`danlu probe`)",
+            settings,
+            command=None if settings else "probe DATA",
+        ),
     )

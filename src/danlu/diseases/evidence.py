@@ -59,8 +59,8 @@ class TrainingEvidence:
 
     `watched`: steps looked at from inside. `first`: the one-step test. `settings`: dotted key → value, also the options
     of the model that were left at their default. `usual`: what danlu would choose, where it knows. `failure`: what
-    ended the training. `counts`: part → examples of each class. `leaked`: part → share of its examples that stand,
-    equal or nearly so, in the train part too.
+    ended the training. `counts`: part → examples of each class. `leaked`: part → share of its examples whose content
+    stands in the train part too.
     """
 
     history: Rows = ()
@@ -85,8 +85,12 @@ class TrainingEvidence:
     @cached_property
     def smoothed(self) -> np.ndarray:
         """(steps,) the median of ten steps up to each."""
-        losses = self.losses
-        return np.array([np.nanmedian(_window(losses, i)) if len(losses) else math.nan for i in range(len(losses))])
+        if not len(self.losses):
+            return self.losses
+        padded = np.concatenate([np.full(SMOOTHED_STEPS - 1, math.nan), self.losses])
+        windows = np.ma.masked_invalid(np.lib.stride_tricks.sliding_window_view(padded, SMOOTHED_STEPS))
+        medians: np.ndarray = np.ma.median(windows, axis=1).filled(math.nan)
+        return medians
 
     @property
     def first_loss(self) -> float:
@@ -217,11 +221,6 @@ class TrainingEvidence:
 
 
 NO_WEIGHTS = ("Embedding", "EmbeddingBag", "BatchNorm1d", "BatchNorm2d", "LayerNorm", "GroupNorm")
-
-
-def _window(values: np.ndarray, place: int) -> np.ndarray:
-    window = values[max(0, place - SMOOTHED_STEPS + 1) : place + 1]
-    return window if np.isfinite(window).any() else np.array([math.nan])
 
 
 def loss_line(evidence: TrainingEvidence, longest: int = 300) -> list[tuple[float, float]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,7 @@ def look(evidence: TrainingEvidence) -> Diagnosis | None:
     if first < LARGE:
         return None
     first_loss = evidence.first_loss / max(evidence.guessing_loss, 1e-9)
-    settings = {}
+    settings: dict[str, Any] = {}
     if evidence.settings.get("training.clip_norm") is None:
         settings["training.clip_norm"] = 1.0
     if evidence.settings.get("model.initialization") not in (None, "kaiming"):

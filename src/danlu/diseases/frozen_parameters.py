@@ -43,8 +43,10 @@ def look(evidence: TrainingEvidence) -> Diagnosis | None:
     return Diagnosis(
         "frozen_parameters",
         f"{percent(share)} of the parameters never change: they {what}",
-        tuple((f"parameters that {REASONS[name][0]}", _counted(group)) for name, group in found)
-        + (("parameters in all", f"{total:,}"),),
+        (
+            *((f"parameters that {REASONS[name][0]}", _counted(group)) for name, group in found),
+            ("parameters in all", f"{total:,}"),
+        ),
         confidence if share >= MOST or kind != "frozen" else 0.6,
         Cure(f"{advice}; first: `{worst['names'][0]}`"),
     )

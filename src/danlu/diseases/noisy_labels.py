@@ -8,6 +8,7 @@ from danlu.diseases.evidence import TrainingEvidence, percent
 FLAT, FLATTISH = 0.7, 0.55
 FEWEST_ERRORS = 15
 WORTH_SAYING = 0.08
+NEAR = 0.1  # below, answers are wrong for other reasons
 
 
 def look(evidence: TrainingEvidence) -> Diagnosis | None:
@@ -15,7 +16,7 @@ def look(evidence: TrainingEvidence) -> Diagnosis | None:
     contradict sure answers and unsure ones alike.
     """
     told = evidence.validation
-    if told is None or evidence.learns_nothing:
+    if told is None or told.accuracy < evidence.half_way - NEAR:
         return None
     error = 1 - told.accuracy
     if error < WORTH_SAYING or error * len(told.labels) < FEWEST_ERRORS:

@@ -24,8 +24,12 @@ def look(evidence: TrainingEvidence) -> Diagnosis | None:
         "wrong_input_range",
         f"the inputs are {what}: from {short(inputs['lowest'])} to {short(inputs['highest'])}, where a mean near 0 and"
         " a standard deviation near 1 are expected",
-        (("mean", short(mean)), ("standard deviation", short(std)), ("lowest", short(inputs["lowest"])))
-        + (("highest", short(inputs["highest"])),),
+        (
+            ("mean", short(mean)),
+            ("standard deviation", short(std)),
+            ("lowest", short(inputs["lowest"])),
+            ("highest", short(inputs["highest"])),
+        ),
         0.9 if is_narrow or size >= VERY_FAR else 0.6,
         Cure("subtract the train mean and divide by the train standard deviation, once; danlu's own sources do"),
     )

@@ -295,6 +295,27 @@ def over_time(
     return figure
 
 
+def evidence(chart: Mapping[str, Any]) -> Figure:
+    """The small chart of a finding: lines through (x, y), and levels they are compared with."""
+    lines: Mapping[str, Sequence[tuple[float, float]]] = chart["lines"]
+    told = len(lines) + len(chart["levels"])
+    figure, axes = _axes(chart["x"], chart["y"], (WIDTH, 2.4 + (0.5 * LEGEND_INCHES * told if told > 1 else 0)))
+    for number, (name, points) in enumerate(lines.items()):
+        color = SERIES[number % len(SERIES)]
+        marker = "o" if len(points) < 30 else None
+        x, y = zip(*points, strict=True) if points else ((), ())
+        axes.plot(x, y, color=color, label=clean_label(name, 28), marker=marker, markersize=3, linewidth=1.4)
+    for name, level in chart["levels"].items():
+        axes.axhline(level, color=WARN, linewidth=1, linestyle=":", label=name)
+    if chart["log"] and all(y > 0 for points in lines.values() for _, y in points):
+        axes.set_yscale("log")
+    if chart["x"] in ("epoch", "step"):
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    if told > 1:
+        axes.legend(fontsize=LEGEND_POINTS, ncols=2, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)
+    return figure
+
+
 def clean_label(text: str, longest: int = 40) -> str:
     """A name without signs that an SVG file must not hold, cut in its middle where it is too long to read: names of
     runs differ at their ends.

@@ -14,6 +14,7 @@ from danlu.base.runs import OWN, Run, find_run
 from danlu.data.split import read_manifest
 
 SHOWN_CASES = 60
+SHOWN_FINDINGS = 3
 SHOWN_CLASSES = 100
 SORTED_FROM = 12
 CALIBRATION_LIMIT = 0.05
@@ -27,6 +28,7 @@ SECTIONS = (
     ("calibration", "Calibration"),
     ("rejection", "Unknown"),
     ("training", "Training"),
+    ("diagnosis", "Diagnosis"),
     ("data", "Data"),
     ("settings", "Settings"),
 )
@@ -47,7 +49,7 @@ def report(place: Run | str | Path, *, png: bool = False) -> Path:
 
     run = place if isinstance(place, Run) else find_run(place)
     status, evaluation = run.status(), run.evaluation()
-    gate, history = run.gate(), run.history()
+    gate, history, findings = run.gate(), run.history(), run.findings()
     write_page(
         run.report_file,
         "report",
@@ -62,7 +64,8 @@ def report(place: Run | str | Path, *, png: bool = False) -> Path:
             "data": _place(status),
         },
         evaluation=evaluation,
-        verdicts=_verdicts(status, evaluation, gate, history),
+        verdicts=[*_verdicts(status, evaluation, gate, history), *_diagnosed(findings)],
+        findings=findings,
         scores=_scores(evaluation) if evaluation else [],
         per_class=_per_class(evaluation) if evaluation else [],
         gallery=_gallery(run),
@@ -73,12 +76,18 @@ def report(place: Run | str | Path, *, png: bool = False) -> Path:
         gate=_shortened(gate, status),
         parts=", ".join(f"{count:,} {part}" for part, count in status.get("parts", {}).items()) or "no parts",
         settings=read_origins(run.config_file) if run.config_file.exists() else [],
-        sections=[row for row in SECTIONS if evaluation or row[0] not in OF_AN_EVALUATION],
+        sections=[row for row in SECTIONS if _is_there(row[0], evaluation, findings)],
         version=danlu.__version__,
         written=time.strftime("%Y-%m-%d %H:%M"),
         environment=_environment(status.get("environment")),
     )
     return run.report_file
+
+
+def _is_there(section: str, evaluation: Any, findings: Any) -> bool:
+    if section == "diagnosis":
+        return findings is not None
+    return bool(evaluation) or section not in OF_AN_EVALUATION
 
 
 def _verdicts(
@@ -137,6 +146,19 @@ def _verdicts(
         end = "within the interval of the test accuracy" if fits else "the parts differ, or one is small"
         told.append(("good" if fits else "warning", f"validation accuracy was {seen:.2%}: {end}"))
     return told
+
+
+def _diagnosed(findings: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """The findings that are sure or likely, three at most."""
+    if findings is None:
+        return []
+    told = [row for row in findings["findings"] if row["level"] != "low"][:SHOWN_FINDINGS]
+    if not told:
+        return [("good", f"none of {len(findings['looked_for'])} diseases of trainings was found")]
+    return [
+        ("warning", f"training, {row['disease'].replace('_', ' ')} ({row['level']} confidence): {row['sentence']}")
+        for row in told
+    ]
 
 
 def _scores(evaluation: Mapping[str, Any]) -> list[tuple[str, float, Any, bool]]:

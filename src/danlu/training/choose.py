@@ -9,6 +9,7 @@ import torch
 
 from danlu.base.config import Config
 from danlu.base.errors import ConfigError
+from danlu.base.settings import TrainingSettings
 from danlu.data.prepare import PreparedData
 from danlu.inputs.images import ImageRecipe
 from danlu.models import MODELS
@@ -118,10 +119,14 @@ def _model_for(data: PreparedData) -> tuple[str, str]:
 
 def choose_training(config: Config, data: PreparedData) -> Choices:
     """Length, step size and regularisation for the named model; call after `choose_model`."""
-    name = config.settings.model.name
-    recipe = RECIPES[name]
     training = config.settings.training
-    count = len(data.parts["train"])
+    wanted = usual_training(config.settings.model.name, len(data.parts["train"]), training)
+    return {key: value for key, value in wanted.items() if getattr(training, key.partition(".")[2]) == "auto"}
+
+
+def usual_training(name: str, count: int, training: TrainingSettings) -> Choices:
+    """What trains an architecture well on `count` examples, with the batch size and the optimizer as they are set."""
+    recipe = RECIPES[name]
     low, high = recipe.epochs_between
     epochs = max(low, min(high, round(recipe.visits / count)))
     batch_size = recipe.batch_size if training.batch_size == "auto" else int(training.batch_size)
@@ -130,25 +135,23 @@ def choose_training(config: Config, data: PreparedData) -> Choices:
     if for_steps > epochs:
         epochs, length = for_steps, f"{FEWEST_STEPS} steps, at most {MOST_EPOCHS} epochs: few examples"
     why = f"tuned for {name}"
-    wanted: Choices = {
+    rate, decay = (recipe.learning_rate, why), (recipe.weight_decay, why)
+    if training.optimizer not in ("auto", recipe.optimizer):
+        usual = f"usual for {training.optimizer}"
+        rates = {"sgd": 0.05, "muon": 0.02, "rmsprop": 5e-4}
+        rate = (rates.get(training.optimizer, recipe.learning_rate), usual)
+        decay = ({"sgd": 5e-4, "adam": 0.0, "rmsprop": 0.0}.get(training.optimizer, recipe.weight_decay), usual)
+    return {
         "training.epochs": (epochs, length),
         "training.batch_size": (recipe.batch_size, why),
-        "training.learning_rate": (recipe.learning_rate, why),
+        "training.learning_rate": rate,
         "training.optimizer": (recipe.optimizer, why),
-        "training.weight_decay": (recipe.weight_decay, why),
+        "training.weight_decay": decay,
         "training.schedule": (recipe.schedule, why),
         "training.warmup": (recipe.warmup, why),
         "training.label_smoothing": (recipe.label_smoothing, why),
         "training.clip_norm": (recipe.clip_norm, why),
     }
-    if training.optimizer not in ("auto", recipe.optimizer) and training.learning_rate == "auto":
-        rates = {"sgd": 0.05, "muon": 0.02, "rmsprop": 5e-4}
-        rate = rates.get(training.optimizer, recipe.learning_rate)
-        wanted["training.learning_rate"] = (rate, f"usual for {training.optimizer}")
-    if training.optimizer not in ("auto", recipe.optimizer) and training.weight_decay == "auto":
-        decay = {"sgd": 5e-4, "adam": 0.0, "rmsprop": 0.0}.get(training.optimizer, recipe.weight_decay)
-        wanted["training.weight_decay"] = (decay, f"usual for {training.optimizer}")
-    return {key: value for key, value in wanted.items() if getattr(training, key.partition(".")[2]) == "auto"}
 
 
 def choose_augmentation(config: Config, data: PreparedData) -> Choices:

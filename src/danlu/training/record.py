@@ -44,6 +44,7 @@ def write_record(run: Run) -> None:
         lines += _test_table(evaluation)
     seen = [*status.get("notes", []), *_gate_told(run), *_observations(history)]
     seen += _evaluation_told(evaluation) if evaluation else []
+    seen += _diagnosis_told(run)
     lines += ["## Observations", "", *(f"- {text}" for text in seen), ""]
     lines += ["## Next steps", "", *(f"- {text}" for text in _next_steps(run, status, history)), ""]
     write_text(run.record_file, "\n".join(lines))
@@ -85,6 +86,15 @@ def _gate_told(run: Run) -> list[str]:
     return [f"data gate, {found['severity']}: {found['message']}" for found in gate["findings"]] or [
         "the data gate found nothing"
     ]
+
+
+def _diagnosis_told(run: Run) -> list[str]:
+    findings = run.findings()
+    if findings is None:
+        return []
+    told = [f"diagnosis, {row['level']}, {row['disease']}: {row['sentence']}" for row in findings["findings"]]
+    told += [f"tried against {row['disease']}: `{row['command']}`, {row['told']}" for row in findings.get("tried", [])]
+    return told or [f"diagnosis: none of {len(findings['looked_for'])} diseases was found"]
 
 
 def _evaluation_told(evaluation: dict[str, Any]) -> list[str]:

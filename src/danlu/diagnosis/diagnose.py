@@ -1,0 +1,107 @@
+"""The verb `diagnose`: a run → what is wrong with its training, `findings.json` and a page."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from danlu.base.files import write_sealed_json
+from danlu.base.runs import Run, find_run
+from danlu.diagnosis.layers import layer_table
+from danlu.diagnosis.reading import read_evidence
+from danlu.diseases import DISEASES
+from danlu.diseases.diagnosis import Cure, Diagnosis, surest_first
+from danlu.diseases.evidence import TrainingEvidence
+from danlu.training.record import write_record
+
+SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Found:
+    """A diagnosis with what cures it as a command line; None where only its owner's code or data can be changed."""
+
+    diagnosis: Diagnosis
+    command: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        return {**self.diagnosis.to_json(), "command": self.command}
+
+
+@dataclass(frozen=True)
+class Findings:
+    """`found`: the surest first, causes before what they cause. `layers`: a row each, as `layer_table` makes them."""
+
+    run: Run
+    found: tuple[Found, ...]
+    layers: tuple[dict[str, Any], ...]
+    looked_for: tuple[str, ...]
+
+    @property
+    def first(self) -> tuple[Found, ...]:
+        """The three to begin with."""
+        return self.found[:SHOWN]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "format": 1,
+            "findings": [found.to_json() for found in self.found],
+            "layers": list(self.layers),
+            "looked_for": list(self.looked_for),
+        }
+
+
+def diagnose(place: Run | str | Path) -> Findings:
+    """Name what is wrong with the training of a run, with evidence and a cure, failed and interrupted runs included.
+
+    Writes `findings.json` and `diagnosis.html` into the run, and its `record.md` anew. Raises `ConfigError` when there
+    is no such run, `ModelError` when its files are damaged.
+
+    >>> [found.diagnosis.disease for found in diagnose("runs/latest").first]     # doctest: +SKIP
+    ['rate_too_high', 'class_collapse']
+    """
+    run = place if isinstance(place, Run) else find_run(place)
+    evidence = read_evidence(run)
+    found = tuple(Found(one, command_of(one.cure, run)) for one in examine(evidence))
+    findings = Findings(run, found, tuple(layer_table(evidence.watched)), tuple(DISEASES.names()))
+    before = run.findings() if run.findings_file.exists() else None
+    tried = before.get("tried", []) if before else []
+    write_sealed_json(run.findings_file, {**findings.to_json(), "tried": tried})
+    write_record(run)
+    from danlu.reporting.diagnosis_page import write_diagnosis
+
+    write_diagnosis(run)
+    return findings
+
+
+def examine(evidence: TrainingEvidence) -> tuple[Diagnosis, ...]:
+    """Every disease asked, the surest answer first.
+
+    >>> examine(TrainingEvidence())
+    ()
+    """
+    answers = (DISEASES.load(name)(evidence) for name in DISEASES.names())
+    return surest_first(answer for answer in answers if answer is not None)
+
+
+def command_of(cure: Cure, run: Run) -> str | None:
+    """The line that trains again as the run was trained, but for the cure; or the verb that helps."""
+    if run.is_own():
+        return None
+    data = shlex.quote(str(run.status()["data"]))
+    if cure.settings:
+        words = " ".join(shlex.quote(f"{key}={_word(value)}") for key, value in cure.settings.items())
+        return f"danlu train {data} --config {shlex.quote(str(run.config_file))} {words}"
+    if cure.command:
+        return f"danlu {cure.command.replace('DATA', data)}"
+    return None
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (list, tuple)):
+        return "[" + ",".join(_word(item) for item in value) + "]"
+    return str(value)
