@@ -209,6 +209,8 @@ class TrainingEvidence:
         biases and embeddings left out; NaN where it is not known.
         """
         table = self.of_layers("update_ratio")
+        learns = (self.of_layers("gradient_norm") > 0) & (table > 0)  # others do not learn for other reasons
+        table = np.where(learns, table, math.nan)
         if not table.size or not np.isfinite(table).any():
             return math.nan
         rates = np.array([row["learning_rate"] for row in self.watched])

@@ -8,6 +8,7 @@ from danlu.diseases.evidence import TrainingEvidence, percent
 FLAT, FLATTISH = 0.7, 0.55
 FEWEST_ERRORS = 15
 WORTH_SAYING = 0.08
+BEHIND, BY_HEART = 0.15, 0.2
 NEAR = 0.1  # below, answers are wrong for other reasons
 
 
@@ -18,6 +19,8 @@ def look(evidence: TrainingEvidence) -> Diagnosis | None:
     told = evidence.validation
     if told is None or told.accuracy < evidence.half_way - NEAR:
         return None
+    if evidence.train_accuracy < told.accuracy - BEHIND:
+        return None  # not learnt far enough to judge labels by
     error = 1 - told.accuracy
     if error < WORTH_SAYING or error * len(told.labels) < FEWEST_ERRORS:
         return None
@@ -36,7 +39,7 @@ def look(evidence: TrainingEvidence) -> Diagnosis | None:
             ("errors of the surer half", percent(surest)),
             ("the one ÷ the other, near 1 where labels are wrong at random", f"{ratio:.2f}"),
         ),
-        0.85 if ratio >= FLAT else 0.55,
+        0.85 if ratio >= FLAT and evidence.train_accuracy - told.accuracy < BY_HEART else 0.55,
         Cure("look at the labels that models contradict, and mend them", command="inspect DATA --labels"),
         Chart("share of the answers, the surest first, %", "contradicted, %", {"validation": line}),
     )

@@ -10,12 +10,12 @@ from danlu.diseases.diagnosis import Chart, Cure, Diagnosis
 from danlu.diseases.evidence import TrainingEvidence, percent
 
 HALF, SOME = 0.5, 0.3
-WORTH_MILLISECONDS = 1.0
+WORTH_MILLISECONDS, WORTH_SECONDS = 5.0, 10.0  # a step, and in all
 PHASES = ("loading", "forward", "backward", "update")
 
 
 def look(evidence: TrainingEvidence) -> Diagnosis | None:
-    """The mean of the steps between those looked at; of a millisecond a step it is not worth to speak."""
+    """The mean of the steps between those looked at; a few milliseconds that add up to nothing are not told."""
     rows = [row for row in evidence.watched if row.get("steps_timed")] or list(evidence.watched)
     if not rows:
         return None
@@ -25,7 +25,8 @@ def look(evidence: TrainingEvidence) -> Diagnosis | None:
     }
     total = sum(taken.values())
     share = taken["loading"] / max(total, 1e-9)
-    if share < SOME or taken["loading"] < WORTH_MILLISECONDS:
+    waited = taken["loading"] * len(evidence.steps) / 1e3
+    if share < SOME or (taken["loading"] < WORTH_MILLISECONDS and waited < WORTH_SECONDS):
         return None
     settings: dict[str, Any] = {}
     if evidence.settings.get("data.cache") is False:

@@ -12,6 +12,7 @@ from danlu.diseases.evidence import TrainingEvidence, epoch_line, percent
 
 SMALL_GAP = 0.1
 STILL_FALLING = 0.03
+SHORT, MUCH_LEFT = 0.25, 0.9
 
 
 def look(evidence: TrainingEvidence) -> Diagnosis | None:
@@ -20,10 +21,11 @@ def look(evidence: TrainingEvidence) -> Diagnosis | None:
     best = evidence.validation_accuracy
     if not math.isfinite(train) or not math.isfinite(best) or evidence.has_bad_loss:
         return None
-    if max(train, best) > evidence.half_way or train - best > SMALL_GAP:
-        return None
     losses = evidence.curve("train_loss")
-    is_falling = len(losses) < 3 or losses[-1] < (1 - STILL_FALLING) * losses[-2]
+    is_short = _is_short(evidence)
+    if (max(train, best) > evidence.half_way and not is_short) or train - best > SMALL_GAP:
+        return None
+    is_falling = is_short or len(losses) < 3 or losses[-1] < (1 - STILL_FALLING) * losses[-2]
     small = _smaller_options(evidence)
     epochs = len(losses)
     if small:
@@ -53,6 +55,13 @@ def look(evidence: TrainingEvidence) -> Diagnosis | None:
             {"train": epoch_line(evidence, "train_loss"), "validation": epoch_line(evidence, "validation_loss")},
         ),
     )
+
+
+def _is_short(evidence: TrainingEvidence) -> bool:
+    """A fourth of the usual epochs or less, the last of them the best, and much left to learn."""
+    usual, accuracies = evidence.usual_setting("training.epochs"), evidence.curve("validation_accuracy")
+    is_last_best = len(accuracies) > 0 and float(accuracies[-1]) >= float(np.nanmax(accuracies))
+    return is_last_best and len(accuracies) <= SHORT * usual and evidence.validation_accuracy < MUCH_LEFT
 
 
 def _smaller_options(evidence: TrainingEvidence) -> dict[str, Any]:

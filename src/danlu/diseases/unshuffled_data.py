@@ -10,7 +10,7 @@ from danlu.diseases.diagnosis import Cure, Diagnosis
 from danlu.diseases.evidence import TrainingEvidence, percent
 
 STRONG, WEAK = 0.4, 0.2
-FEWEST = 8
+FEWEST, ENOUGH = 8, 32  # examples of a batch, and of all that were looked at
 
 
 def look(evidence: TrainingEvidence) -> Diagnosis | None:
@@ -35,6 +35,7 @@ def look(evidence: TrainingEvidence) -> Diagnosis | None:
     excess = (within - overall) / (1 - overall)
     if excess < WEAK:
         return None
+    seen = sum(together.values())
     most = float(np.mean([max(batch.values()) / sum(batch.values()) for batch in batches]))
     return Diagnosis(
         "unshuffled_data",
@@ -44,7 +45,7 @@ def look(evidence: TrainingEvidence) -> Diagnosis | None:
             ("share of the most frequent class of a batch", percent(most)),
             ("batches looked at", f"{len(batches):,}"),
         ),
-        0.95 if excess >= STRONG and len(batches) > 1 else 0.6,
+        0.95 if excess >= STRONG and seen >= ENOUGH else 0.6,
         Cure("shuffle: `DataLoader(…, shuffle=True)`; danlu's own batches always are"),
     )
 

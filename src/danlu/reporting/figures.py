@@ -309,6 +309,8 @@ def evidence(chart: Mapping[str, Any]) -> Figure:
         axes.axhline(level, color=WARN, linewidth=1, linestyle=":", label=name)
     if chart["log"] and all(y > 0 for points in lines.values() for _, y in points):
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("")
     if chart["x"] in ("epoch", "step"):
         axes.xaxis.get_major_locator().set_params(integer=True)
     if told > 1:
