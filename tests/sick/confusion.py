@@ -22,10 +22,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 import ward
+from ward import HEALTHY, HEALTHY_SLOW, SICK, STEADY, Case, score_of
 
 import danlu
 from danlu.base.runs import Run
-from ward import HEALTHY, HEALTHY_SLOW, SICK, STEADY, Case, score_of
 
 Found = list[tuple[str, float]]
 Diagnose = Callable[[Run], Found]
@@ -152,9 +152,8 @@ def main() -> None:
         csv.writer(file).writerows(matrix(rows))
     for row in rows:
         told = ", ".join(f"{name} {confidence:.2f}" for name, confidence in row.found) or "nothing"
-        print(
-            f"{'right' if row.is_right else 'WRONG'}  {row.run:26}  {row.expected[0] if row.expected else '':20}  {told}"
-        )
+        verdict = "right" if row.is_right else "WRONG"
+        print(f"{verdict}  {row.run:26}  {row.expected[0] if row.expected else '':20}  {told}")
     print()
     for name, right, missed, wrong in by_finding(rows):
         print(f"{name:22}  right {right}  missed {missed}  wrong {wrong}")
