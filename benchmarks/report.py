@@ -88,13 +88,17 @@ def publish(
     name: str,
     title: str,
     facts: dict[str, Any],
-    rows: Sequence[Row],
+    rows: Sequence[Row] | Mapping[str, Sequence[Row]],
     samples: Any,
     notes: Sequence[str] = (),
 ) -> None:
-    """Print the result, and write `NAME.json` with every sample and `NAME.md` with the table."""
+    """Print the result, and write `NAME.json` with every sample and `NAME.md` with the table, or tables by title."""
     facts = {**facts, "load_after": _load()}
-    text = f"# {title}\n\n{_told(facts)}\n\n{markdown_table(rows)}\n"
+    if isinstance(rows, Mapping):
+        tables = "\n\n".join(f"## {name}\n\n{markdown_table(table)}" for name, table in rows.items() if table)
+    else:
+        tables = markdown_table(rows)
+    text = f"# {title}\n\n{_told(facts)}\n\n{tables}\n"
     if notes:
         text += "\n" + "".join(f"* {note}\n" for note in notes)
     print(text)
@@ -107,7 +111,7 @@ def publish(
         "format": 1,
         "title": title,
         "facts": facts,
-        "table": list(rows),
+        "table": {name: list(table) for name, table in rows.items()} if isinstance(rows, Mapping) else list(rows),
         "samples": samples,
         "notes": list(notes),
     }

@@ -1,0 +1,76 @@
+"""Each sick run of the ward has its finding among the first three, and no healthy one a sure finding."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from confusion import Row, by_finding, cured, examined, matrix
+from ward import HEALTHY, HEALTHY_SLOW, SICK
+
+from danlu.diagnosis.diagnose import diagnose
+from danlu.diseases import DISEASES
+
+FAST_HEALTHY = ("mlp", "ngrams", "sgd", "clipped", "binary_seventy_thirty", "own")
+
+
+@pytest.mark.parametrize("name", SICK)
+def test_sick_run_has_its_finding_among_the_first_three(name: str) -> None:
+    case = SICK[name]
+    found = [one.diagnosis.disease for one in diagnose(case.make()).first]
+    assert set(found) & set(case.findings), f"{case.what}: {found}"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in FAST_HEALTHY else pytest.mark.slow) for name in HEALTHY | HEALTHY_SLOW],
+)
+def test_healthy_run_has_no_finding_of_high_confidence(name: str) -> None:
+    found = diagnose((HEALTHY | HEALTHY_SLOW)[name]()).found
+    sure = [(one.diagnosis.disease, one.diagnosis.sentence) for one in found if one.diagnosis.level == "high"]
+    assert sure == []
+
+
+def test_every_disease_has_a_sick_run() -> None:
+    assert {case.finding for case in SICK.values()} == set(DISEASES.names())
+
+
+def test_printed_cure_of_a_sick_run_raises_its_score() -> None:
+    case = SICK["rate_by_1000"]
+    result = cured(case, "rate_by_1000", diagnose(case.make()))
+    assert result is not None
+    assert result.helped
+    assert result.after is not None
+    assert result.after > 0.9
+
+
+def test_finding_without_a_training_as_its_cure_gives_none() -> None:
+    case = SICK["dead_biases"]
+    assert cured(case, "dead_biases", diagnose(case.make())) is None
+
+
+def test_table_tells_place_and_level_of_every_finding(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        Row("a", ("leak",), (("leak", "high"), ("drift", "low"))),
+        Row("b", ("leak", "copy"), (("copy", "medium"),)),
+        Row("c", ("leak",), ()),
+        Row("d", (), ()),
+        Row("e", (), (("drift", "high"),)),
+        Row("f", (), (("drift", "medium"),)),
+        Row("g", ("leak",), (("a", "high"), ("b", "high"), ("c", "high"), ("leak", "high"))),
+    ]
+    assert [row.is_right for row in rows] == [True, True, False, True, False, True, False]
+    assert ("leak", 2, 2, 0) in by_finding(rows)
+    assert ("drift", 0, 0, 1) in by_finding(rows)
+    table = matrix(rows)
+    assert (table[0]["leak"], table[0]["drift"]) == ("**1H**", "2L")
+    assert table[2]["leak"] == "**missed**"
+    json.dumps(table)
+
+
+def test_runs_are_trained_and_diagnosed_by_name() -> None:
+    said: list[str] = []
+    rows, findings = examined({"dead": (("dead_units",), SICK["dead_biases"].make)}, said.append)
+    assert rows[0].is_right
+    assert findings["dead"].run.findings_file.exists()
+    assert said[0].startswith("right")
