@@ -112,6 +112,13 @@ def test_settings_of_the_trainer_are_in_the_configuration() -> None:
     assert run.config_file.read_text(encoding="utf-8").startswith("training:\n")
 
 
+def test_batch_size_is_that_of_the_loader_or_not_told() -> None:
+    known = danlu.train_own(trainer(settings={"batch_size": 5}))
+    unknown = danlu.train_own(trainer(Breaking(0, ValueError())))
+    assert read_config(known.config_file).settings.training.batch_size == 16
+    assert read_config(unknown.config_file).settings.training.batch_size == "auto"
+
+
 def test_own_optimizer_and_loss_are_told_as_they_are() -> None:
     model = net()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.5)

@@ -116,6 +116,8 @@ def _config_of(trainer: Trainer) -> Config:
     told: dict[str, tuple[Any, str]] = {
         name: (value, "trainer") for name, value in trainer.settings.model_dump(exclude_defaults=True).items()
     }
+    batch_size = getattr(getattr(trainer.train_batches, "loader", trainer.train_batches), "batch_size", None)
+    told["batch_size"] = (batch_size or "auto", "the train batches")
     told |= {"device": (trainer.device.type, "trainer"), "threads": (torch.get_num_threads(), "trainer")}
     if trainer.has_own_optimizer:
         group = trainer.optimizer.param_groups[0]
