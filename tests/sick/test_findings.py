@@ -8,7 +8,8 @@ import pytest
 from confusion import Row, by_finding, cured, examined, matrix
 from ward import HEALTHY, HEALTHY_SLOW, SICK
 
-from danlu.diagnosis.diagnose import diagnose
+from danlu.diagnosis.diagnose import diagnose, examine
+from danlu.diagnosis.reading import read_evidence
 from danlu.diseases import DISEASES
 
 FAST_HEALTHY = ("mlp", "ngrams", "sgd", "clipped", "binary_seventy_thirty", "own")
@@ -17,7 +18,7 @@ FAST_HEALTHY = ("mlp", "ngrams", "sgd", "clipped", "binary_seventy_thirty", "own
 @pytest.mark.parametrize("name", SICK)
 def test_sick_run_has_its_finding_among_the_first_three(name: str) -> None:
     case = SICK[name]
-    found = [one.diagnosis.disease for one in diagnose(case.make()).first]
+    found = [one.disease for one in examine(read_evidence(case.make()))[:3]]
     assert set(found) & set(case.findings), f"{case.what}: {found}"
 
 
@@ -26,8 +27,8 @@ def test_sick_run_has_its_finding_among_the_first_three(name: str) -> None:
     [pytest.param(name, marks=() if name in FAST_HEALTHY else pytest.mark.slow) for name in HEALTHY | HEALTHY_SLOW],
 )
 def test_healthy_run_has_no_finding_of_high_confidence(name: str) -> None:
-    found = diagnose((HEALTHY | HEALTHY_SLOW)[name]()).found
-    sure = [(one.diagnosis.disease, one.diagnosis.sentence) for one in found if one.diagnosis.level == "high"]
+    found = examine(read_evidence((HEALTHY | HEALTHY_SLOW)[name]()))
+    sure = [(one.disease, one.sentence) for one in found if one.level == "high"]
     assert sure == []
 
 

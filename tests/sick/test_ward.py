@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from confusion import Row, by_finding, confusion, cured, matrix
 from ward import HEALTHY, HEALTHY_SLOW, SICK, free_name, on_digits, reviews, score_of
 
 from danlu.base.runs import Run
@@ -56,38 +55,6 @@ def test_sick_run_is_clearly_worse_than_the_same_without_its_fault(name: str) ->
 def test_healthy_run_answers_well(name: str) -> None:
     run = {**HEALTHY, **HEALTHY_SLOW}[name]()
     assert (score_of(run) or 0) > 0.8
-
-
-def test_table_counts_right_missed_and_wrong() -> None:
-    rows = [
-        Row("a", ("leak",), [("leak", 0.9), ("drift", 0.2)]),
-        Row("b", ("leak", "copy"), [("copy", 0.5)]),
-        Row("c", ("leak",), []),
-        Row("d", (), []),
-        Row("e", (), [("drift", 0.4)]),
-    ]
-    assert [row.is_right for row in rows] == [True, True, False, True, False]
-    assert by_finding(rows) == [("drift", 0, 0, 2), ("leak", 2, 1, 0)]
-    assert matrix(rows)[0] == ["run", "expected", "is_right", "copy", "drift", "leak"]
-    assert matrix(rows)[1] == ["a", "leak", "true", "", "0.20", "0.90"]
-
-
-def test_table_asks_for_the_findings_of_each_run() -> None:
-    rows, runs = confusion(lambda run: [("x", 1.0)] if "bias" in run.name else [], only=["dead_biases", "own"])
-    assert [(row.run, row.found, row.is_right) for row in rows] == [
-        ("dead_biases", [("x", 1.0)], False),
-        ("own", [], True),
-    ]
-    assert runs["own"].status()["state"] == "finished"
-
-
-def test_cure_is_a_run_by_its_command_line() -> None:
-    case = SICK["one_epoch"]
-    run = case.make()
-    result = cured(case, "one_epoch", run, "danlu train digits model.name=mlp training.epochs=6", "underfitting")
-    assert result.before is not None
-    assert result.after is not None
-    assert result.after > result.before + 0.1
 
 
 def test_names_of_runs_are_never_taken() -> None:

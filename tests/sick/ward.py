@@ -453,6 +453,13 @@ SICK: dict[str, Case] = {
         on_digits("rate-times-1000-well"),
         curable=True,
     ),
+    "loss_is_infinite": Case(
+        "learning rate of 1e12 with sgd",
+        ("exploding_loss",),
+        on_digits("loss-is-infinite", training__learning_rate=1e12, training__optimizer="sgd"),
+        on_digits("loss-is-infinite-well", training__optimizer="sgd"),
+        curable=True,
+    ),
     "rate_by_1000": Case(
         "learning rate ÷ 1000",
         ("rate_too_low",),

@@ -11,6 +11,7 @@ from danlu.diseases.evidence import TrainingEvidence, percent
 
 HALF, SOME = 0.5, 0.3
 WORTH_MILLISECONDS, WORTH_SECONDS = 5.0, 10.0  # a step, and in all
+MUCH_MILLISECONDS = 15.0
 PHASES = ("loading", "forward", "backward", "update")
 
 
@@ -28,6 +29,7 @@ def look(evidence: TrainingEvidence) -> Diagnosis | None:
     waited = taken["loading"] * len(evidence.steps) / 1e3
     if share < SOME or (taken["loading"] < WORTH_MILLISECONDS and waited < WORTH_SECONDS):
         return None
+    is_much = taken["loading"] >= MUCH_MILLISECONDS or waited >= WORTH_SECONDS
     settings: dict[str, Any] = {}
     if evidence.settings.get("data.cache") is False:
         settings["data.cache"] = True
@@ -41,7 +43,7 @@ def look(evidence: TrainingEvidence) -> Diagnosis | None:
         "slow_loading",
         f"{percent(share)} of the time of a step is spent waiting for its batch",
         tuple((phase, f"{milliseconds:.1f} ms a step") for phase, milliseconds in taken.items()),
-        0.9 if share >= HALF else 0.6,
+        0.9 if share >= HALF and is_much else 0.6,
         Cure(
             "read ahead (`DataLoader(num_workers=…)`), decode once (`data.cache=true`), or make the files smaller",
             settings,
