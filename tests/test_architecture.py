@@ -57,7 +57,7 @@ OUTSIDE = {
     "exporting": {"numpy", "PIL"},
     "inspection": {"numpy"},
     "diagnosis": {"numpy"},
-    "tuning": set(),
+    "tuning": {"numpy"},
     "serving": set(),
     "monitoring": set(),
     "cli": {"click"},

@@ -68,9 +68,9 @@ def _devices() -> list[str]:
 
 def _measured(again: bool) -> tuple[dict[str, str], dict[str, str]]:
     """Ways of computing a step with their times, and what a run of an hour would be trained with."""
+    from danlu.training.assemble import choose_device
     from danlu.training.choose_way import check_machine
     from danlu.training.start import readable_value
-    from danlu.training.train import choose_device
 
     ways, choices = check_machine(choose_device("auto"), again=again)
     return dict(ways), {key: f"{readable_value(value)}   {reason}" for key, (value, reason) in choices.items()}

@@ -49,8 +49,27 @@ class Start:
         }
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What a training would start from, before anything is written: settings without `auto`, and prepared examples."""
+
+    data: str | Path
+    config: Config
+    prepared: PreparedData
+    findings: tuple[Finding, ...]
+
+
 def start_run(data: str | Path, checked: Config, name: str | None) -> Start:
     """Read and split the data, replace every `auto`, and make the run folder. Holds nothing: the caller locks."""
+    plan = plan_training(data, checked)
+    run = create_run(name, f"{short_name(data)}-{plan.config.settings.model.name}")
+    log.say(f"run: {run}")
+    write_gate(run, plan.findings, checked.settings.data)
+    return _write_start(run, data, plan.config, plan.prepared)
+
+
+def plan_training(data: str | Path, checked: Config) -> Plan:
+    """Read and split the data, look for its faults, replace every `auto`, and tell it all."""
     check_names(checked)
     source = checked.settings.data.source
     log.say(f"data: {data} ({recognize(data) if source == 'auto' else source})")
@@ -59,16 +78,14 @@ def start_run(data: str | Path, checked: Config, name: str | None) -> Start:
     # The gate tells the unreadable examples together with all else that is wrong.
     prepared = prepare(data, settings.model_copy(update={"unreadable": "skip"}), earlier=earlier_split(data, settings))
     findings = pass_gate(data, prepared, settings)
-    config = _resolve(checked, prepared)
+    config = resolve(checked, prepared)
+    _tell_choices(config, prepared)
     _tell(findings, config)
     if "validation" not in prepared.parts:
         raise ConfigError(
             "there is no validation part", hint="give `data.split` a validation share, such as [0.7,0.1,0.2]"
         )
-    run = create_run(name, f"{short_name(data)}-{config.settings.model.name}")
-    log.say(f"run: {run}")
-    write_gate(run, findings, settings)
-    return _write_start(run, data, config, prepared)
+    return Plan(data, config, prepared, tuple(findings))
 
 
 def read_start(run: Run) -> Start:
@@ -111,13 +128,17 @@ def _check_model_options(config: Config) -> None:
         check_options(model.name, MODELS.load(model.name).Options, model.model_extra or {})
 
 
-def _resolve(config: Config, prepared: PreparedData) -> Config:
-    """Every `auto` the data decides replaced, and each choice said with its reason."""
+def resolve(config: Config, prepared: PreparedData) -> Config:
+    """Every `auto` the data decides replaced. Raises `ConfigError` for a model or options that do not fit."""
     config = config.with_chosen({**prepared.choices, **choose_model(config, prepared)})
     check_kind(config.settings.model.name, example_shape(prepared))
     config = config.with_chosen(choose_training(config, prepared))
     config = config.with_chosen(choose_augmentation(config, prepared))
     _check_model_options(config)
+    return config
+
+
+def _tell_choices(config: Config, prepared: PreparedData) -> None:
     log.say(prepared.examples.description)
     for note in prepared.notes:
         log.say(f"  {note}")
@@ -127,7 +148,6 @@ def _resolve(config: Config, prepared: PreparedData) -> Config:
     for key, value, origin in config.rows():
         if origin.startswith("auto: "):
             log.say(f"  {key}={readable_value(value)}   {origin.removeprefix('auto: ')}")
-    return config
 
 
 def _tell(findings: Sequence[Finding], config: Config) -> None:
@@ -151,8 +171,6 @@ def readable_value(value: object) -> str:
 def _write_start(run: Run, data: str | Path, config: Config, prepared: PreparedData) -> Start:
     """Everything that is known before the first step, so that a failed run has a record too."""
     model = config.settings.model
-    recipe = prepared.recipe
-    options = check_options(model.name, MODELS.load(model.name).Options, model.model_extra or {})
     place = str(Path(data).resolve()) if Path(data).exists() else str(data)
     run.update(
         state="prepared",
@@ -170,7 +188,16 @@ def _write_start(run: Run, data: str | Path, config: Config, prepared: PreparedD
     keep_split(data, config.settings.data, prepared.manifest)
     if prepared.examples.problems:
         write_csv(run.unreadable_file, ("key", "reason"), ((p.key, p.reason) for p in prepared.examples.problems))
-    description = {
+    description = describe_model(config, prepared)
+    write_sealed_json(run.model_file, description)
+    return Start(run, place, config, prepared, description)
+
+
+def describe_model(config: Config, prepared: PreparedData) -> dict[str, Any]:
+    """`model.json`: kind, classes, architecture and preprocessing."""
+    model, recipe = config.settings.model, prepared.recipe
+    options = check_options(model.name, MODELS.load(model.name).Options, model.model_extra or {})
+    return {
         "format": 1,
         "kind": prepared.kind,
         "classes": list(prepared.classes),
@@ -181,8 +208,6 @@ def _write_start(run: Run, data: str | Path, config: Config, prepared: PreparedD
         if isinstance(recipe, ImageRecipe)
         else recipe.to_json(),
     }
-    write_sealed_json(run.model_file, description)
-    return Start(run, place, config, prepared, description)
 
 
 def _shortened(classes: tuple[str, ...]) -> str:

@@ -14,28 +14,29 @@ from torch import nn
 
 from danlu.base import log
 from danlu.base.config import Config, read_config
-from danlu.base.errors import ConfigError, DanluError, MachineError
+from danlu.base.errors import ConfigError, DanluError
 from danlu.base.files import write_text
 from danlu.base.runs import Run, find_run, point_latest
-from danlu.data.augment import Augmentation
-from danlu.data.batches import Batches, FixedBatches, ImageBatches, TextBatches
-from danlu.data.prepare import PreparedData
-from danlu.inputs.images import ImageRecipe
-from danlu.models.build import build_model
-from danlu.models.shapes import ExampleShape, ImageShape
+from danlu.data.batches import Batches
 from danlu.models.summary import summarize
+from danlu.training.assemble import (
+    build_batches,
+    build_trainer,
+    choose_device,
+    first_model,
+    measured_choices,
+    use_threads,
+)
 from danlu.training.calibrate import calibrate
-from danlu.training.choose_way import Model, choose_by_measuring
 from danlu.training.interrupt import Interrupted
 from danlu.training.keeper import Hooks
 from danlu.training.launch import launch, launcher_fact, relaunched_run, restarts
-from danlu.training.losses import balanced_weights, build_loss
 from danlu.training.processes import LostPeer, Processes, join_processes, lost_peers_told
 from danlu.training.record import write_record
 from danlu.training.recorder import EpochRow, readable_seconds
 from danlu.training.start import Start, example_shape, join_start, read_start, readable_value, start_run
 from danlu.training.tensorboard import EventWriter
-from danlu.training.trainer import BadInputs, Outcome, Trainer
+from danlu.training.trainer import BadInputs, Outcome
 
 
 def train(
@@ -193,60 +194,22 @@ def _note_end(run: Run, started: float, **values: Any) -> None:
 
 def _fit(start: Start, together: Processes, *, inexact: bool) -> Outcome:
     config, prepared = start.config, start.prepared
-    training, model_settings = config.settings.training, config.settings.model
-    device = choose_device(training.device)
-    model = build_model(
-        model_settings.name,
-        example_shape(prepared),
-        len(prepared.classes),
-        start.model["options"],
-        initialization=model_settings.initialization,
-        seed=training.seed,
-    ).to(device)
+    device = choose_device(config.settings.training.device)
+    model = first_model(config, prepared, start.model["options"]).to(device)
     summary = summarize(model, example_shape(prepared))
     size = f"{summary.parameters:,} parameters, {summary.macs / 1e6:,.1f} M multiply-adds an example"
-    log.say(f"model: {model_settings.name}, {size}")
-    _require_early_size(config, model, example_shape(prepared))
-    train_batches, validation_batches = _batches(config, prepared, device)
-    config = _measured(start, model, train_batches, device, together)
-    training = config.settings.training
-    class_weights = None
-    if training.class_weights == "balanced":
-        labels = torch.from_numpy(prepared.parts["train"].labels)
-        class_weights = balanced_weights(labels, len(prepared.classes)).to(device)
+    log.say(f"model: {config.settings.model.name}, {size}")
+    batches = build_batches(config, prepared, device)
+    config = _measured(start, model, batches[0], device, together)
     every_steps = config.settings.checkpoint.every_steps
     with run_hooks(start.run, config) as hooks:
-        return Trainer(
-            model,
-            train_batches,
-            validation_batches,
-            build_loss(training, class_weights),
-            settings=training,
-            device=device,
-        ).fit(
+        return build_trainer(config, prepared, model, batches).fit(
             start.run.checkpoints_folder,
             every_steps=None if every_steps == "auto" else int(every_steps),
             inexact=inexact,
             unit=prepared.kind,
             hooks=hooks,
         )
-
-
-def _require_early_size(config: Config, model: nn.Module, shape: ExampleShape) -> None:
-    """The architecture has to read images of `augmentation.early_size` too."""
-    size = config.settings.augmentation.early_size
-    if not size or size == "auto" or not isinstance(shape, ImageShape):
-        return
-    device = next(model.parameters()).device
-    try:
-        with torch.inference_mode():
-            model.eval()(torch.zeros(1, shape.channels, int(size), int(size), device=device))
-    except RuntimeError as error:
-        name = config.settings.model.name
-        raise ConfigError(
-            f"`augmentation.early_size={size}`: {name} built for {shape.height} pixels cannot read images of {size}",
-            hint="set it to 0, or nearer to the size of the images; `model.name=fast_cnn` reads any from 8 on",
-        ) from error
 
 
 @contextmanager
@@ -283,10 +246,7 @@ def _measured(start: Start, model: nn.Module, batches: Batches, device: torch.de
     """The settings that are chosen by measuring on this machine, which `config.yaml` then keeps for a resume."""
     config = start.config
     if together.rank == 0:
-        training = config.settings.training
-        steps = -(-len(batches) // training.accumulation_steps) * int(training.epochs)
-        measured = Model(start.model, next(iter(batches.epoch(0))), together.local_count)
-        choices = choose_by_measuring(config, model, measured, steps)
+        choices = measured_choices(config, start.model, model, batches, together.local_count)
         for key, (value, reason) in choices.items():
             log.say(f"  {key}={readable_value(value)}   {reason}")
         if choices:
@@ -295,47 +255,9 @@ def _measured(start: Start, model: nn.Module, batches: Batches, device: torch.de
     told = together.share(config.settings.training.model_dump())
     if together.rank:
         config = config.with_chosen({f"training.{name}": (value, "told") for name, value in told.items()})
-    if device.type == "cpu":
-        torch.set_num_threads(int(config.settings.training.threads))
+    use_threads(config, device)
     return config
-
-
-def choose_device(wanted: str) -> torch.device:
-    """The device to train on; a named one that is not there is an error, not a fall-back.
-
-    Of several processes on a machine with GPUs, each takes the one of its number.
-    """
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if wanted == "auto":
-        wanted = next(name for name in ("cuda", "mps", "cpu") if there[name])
-    if not there[wanted]:
-        raise MachineError(f"`training.device={wanted}`: there is none here", hint="`danlu check` shows what there is")
-    if wanted == "cuda" and "LOCAL_RANK" in os.environ:
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
-        torch.cuda.set_device(device)
-        return device
-    return torch.device(wanted)
 
 
 def _join(device: str) -> Processes:
     return join_processes(choose_device(device))
-
-
-def _batches(config: Config, prepared: PreparedData, device: torch.device) -> tuple[Batches, Batches]:
-    training, augmentation = config.settings.training, config.settings.augmentation
-    part, recipe = prepared.parts["train"], prepared.recipe
-    batch_size = int(training.batch_size)
-    if isinstance(recipe, ImageRecipe):
-        images = ImageBatches(
-            part,
-            recipe,
-            batch_size=batch_size,
-            seed=training.seed,
-            sampling=training.sampling,
-            augmentation=Augmentation(**augmentation.model_dump()),
-            device=device,
-        )
-        images.reader_threads = config.settings.data.reader_threads
-        return images, FixedBatches(prepared.parts["validation"], recipe, device=device)
-    texts = TextBatches(part, batch_size=batch_size, seed=training.seed, sampling=training.sampling, device=device)
-    return texts, FixedBatches(prepared.parts["validation"], None, device=device)
