@@ -49,8 +49,27 @@ class Start:
         }
 
 
+@dataclass(frozen=True)
+class Ready:
+    """Examples that passed the data gate and settings without `auto`, before there is a run folder."""
+
+    config: Config
+    prepared: PreparedData
+    findings: tuple[Finding, ...]
+
+
 def start_run(data: str | Path, checked: Config, name: str | None) -> Start:
     """Read and split the data, replace every `auto`, and make the run folder. Holds nothing: the caller locks."""
+    ready = make_ready(data, checked)
+    config = ready.config
+    run = create_run(name, f"{short_name(data)}-{config.settings.model.name}")
+    log.say(f"run: {run}")
+    write_gate(run, ready.findings, config.settings.data)
+    return _write_start(run, data, config, ready.prepared)
+
+
+def make_ready(data: str | Path, checked: Config) -> Ready:
+    """Read and split the data, pass the data gate and replace every `auto`; nothing is written below `runs/`."""
     check_names(checked)
     source = checked.settings.data.source
     log.say(f"data: {data} ({recognize(data) if source == 'auto' else source})")
@@ -65,10 +84,7 @@ def start_run(data: str | Path, checked: Config, name: str | None) -> Start:
         raise ConfigError(
             "there is no validation part", hint="give `data.split` a validation share, such as [0.7,0.1,0.2]"
         )
-    run = create_run(name, f"{short_name(data)}-{config.settings.model.name}")
-    log.say(f"run: {run}")
-    write_gate(run, findings, settings)
-    return _write_start(run, data, config, prepared)
+    return Ready(config, prepared, tuple(findings))
 
 
 def read_start(run: Run) -> Start:
@@ -151,8 +167,6 @@ def readable_value(value: object) -> str:
 def _write_start(run: Run, data: str | Path, config: Config, prepared: PreparedData) -> Start:
     """Everything that is known before the first step, so that a failed run has a record too."""
     model = config.settings.model
-    recipe = prepared.recipe
-    options = check_options(model.name, MODELS.load(model.name).Options, model.model_extra or {})
     place = str(Path(data).resolve()) if Path(data).exists() else str(data)
     run.update(
         state="prepared",
@@ -170,7 +184,16 @@ def _write_start(run: Run, data: str | Path, config: Config, prepared: PreparedD
     keep_split(data, config.settings.data, prepared.manifest)
     if prepared.examples.problems:
         write_csv(run.unreadable_file, ("key", "reason"), ((p.key, p.reason) for p in prepared.examples.problems))
-    description = {
+    description = describe_model(config, prepared)
+    write_sealed_json(run.model_file, description)
+    return Start(run, place, config, prepared, description)
+
+
+def describe_model(config: Config, prepared: PreparedData) -> dict[str, Any]:
+    """`model.json`: the architecture with all its options, the classes and the preprocessing."""
+    model, recipe = config.settings.model, prepared.recipe
+    options = check_options(model.name, MODELS.load(model.name).Options, model.model_extra or {})
+    return {
         "format": 1,
         "kind": prepared.kind,
         "classes": list(prepared.classes),
@@ -181,8 +204,6 @@ def _write_start(run: Run, data: str | Path, config: Config, prepared: PreparedD
         if isinstance(recipe, ImageRecipe)
         else recipe.to_json(),
     }
-    write_sealed_json(run.model_file, description)
-    return Start(run, place, config, prepared, description)
 
 
 def _shortened(classes: tuple[str, ...]) -> str:

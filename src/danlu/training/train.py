@@ -29,7 +29,7 @@ from danlu.training.choose_way import Model, choose_by_measuring
 from danlu.training.interrupt import Interrupted
 from danlu.training.keeper import Hooks
 from danlu.training.launch import launch, launcher_fact, relaunched_run, restarts
-from danlu.training.losses import balanced_weights, build_loss
+from danlu.training.losses import Loss, balanced_weights, build_loss
 from danlu.training.processes import LostPeer, Processes, join_processes, lost_peers_told
 from danlu.training.record import write_record
 from danlu.training.recorder import EpochRow, readable_seconds
@@ -175,34 +175,23 @@ def _note_end(run: Run, started: float, **values: Any) -> None:
 
 def _fit(start: Start, together: Processes, *, inexact: bool) -> Outcome:
     config, prepared = start.config, start.prepared
-    training, model_settings = config.settings.training, config.settings.model
+    training = config.settings.training
     device = choose_device(training.device)
-    model = build_model(
-        model_settings.name,
-        example_shape(prepared),
-        len(prepared.classes),
-        start.model["options"],
-        initialization=model_settings.initialization,
-        seed=training.seed,
-    ).to(device)
+    model = make_model(config, prepared, start.model).to(device)
     summary = summarize(model, example_shape(prepared))
     size = f"{summary.parameters:,} parameters, {summary.macs / 1e6:,.1f} M multiply-adds an example"
-    log.say(f"model: {model_settings.name}, {size}")
+    log.say(f"model: {config.settings.model.name}, {size}")
     _require_early_size(config, model, example_shape(prepared))
-    train_batches, validation_batches = _batches(config, prepared, device)
+    train_batches, validation_batches = make_batches(config, prepared, device)
     config = _measured(start, model, train_batches, device, together)
     training = config.settings.training
-    class_weights = None
-    if training.class_weights == "balanced":
-        labels = torch.from_numpy(prepared.parts["train"].labels)
-        class_weights = balanced_weights(labels, len(prepared.classes)).to(device)
     every_steps = config.settings.checkpoint.every_steps
     with _hooks(start.run, config) as hooks:
         return Trainer(
             model,
             train_batches,
             validation_batches,
-            build_loss(training, class_weights),
+            make_loss(config, prepared, device),
             settings=training,
             device=device,
         ).fit(
@@ -303,7 +292,29 @@ def _join(device: str) -> Processes:
     return join_processes(choose_device(device))
 
 
-def _batches(config: Config, prepared: PreparedData, device: torch.device) -> tuple[Batches, Batches]:
+def make_model(config: Config, prepared: PreparedData, description: Mapping[str, Any]) -> nn.Module:
+    """The architecture of `model.json` with the first weights that the seed gives."""
+    return build_model(
+        config.settings.model.name,
+        example_shape(prepared),
+        len(prepared.classes),
+        description["options"],
+        initialization=config.settings.model.initialization,
+        seed=config.settings.training.seed,
+    )
+
+
+def make_loss(config: Config, prepared: PreparedData, device: torch.device) -> Loss:
+    """The loss of the settings, with the weights of classes where they are wished."""
+    class_weights = None
+    if config.settings.training.class_weights == "balanced":
+        labels = torch.from_numpy(prepared.parts["train"].labels)
+        class_weights = balanced_weights(labels, len(prepared.classes)).to(device)
+    return build_loss(config.settings.training, class_weights)
+
+
+def make_batches(config: Config, prepared: PreparedData, device: torch.device) -> tuple[Batches, Batches]:
+    """Batches of the train part and of the validation part."""
     training, augmentation = config.settings.training, config.settings.augmentation
     part, recipe = prepared.parts["train"], prepared.recipe
     batch_size = int(training.batch_size)
