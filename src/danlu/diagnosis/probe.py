@@ -33,6 +33,7 @@ from danlu.training.train import choose_device, make_batches, make_loss, make_mo
 from danlu.training.trainer import Trainer
 from danlu.training.untouched import copied, same_kind, untouched_generators
 
+ENOUGH_STEPS = 14  # a decade of rates; with fewer, noise may hide that the loss falls
 NEAR = 3.0  # a configured rate within this factor of the suggested one is as good: docs/LOG.md
 
 
@@ -145,9 +146,9 @@ def probe_model(
     >>> x = torch.randn(64, 5, generator=torch.Generator().manual_seed(0))
     >>> pairs = [(x, (x[:, 0] > 0).long())]
     >>> net = nn.Sequential(nn.Linear(5, 32), nn.ReLU(), nn.Linear(32, 2))
-    >>> probed = probe_model(net, pairs, nn.CrossEntropyLoss(), torch.optim.Adam(net.parameters(), lr=3.0))
+    >>> probed = probe_model(net, pairs, nn.CrossEntropyLoss(), torch.optim.Adam(net.parameters(), lr=1e-5))
     >>> probed.overfit.reached, [finding["name"] for finding in probed.findings]
-    (True, ['learning_rate_too_high'])
+    (True, ['learning_rate_too_low'])
     """
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ModelError(
@@ -233,10 +234,10 @@ def _findings(overfit: Overfit, tested: RangeTest, rate: float) -> Iterator[dict
             f" did at {reading.blows_up_at:.2g}",
             "evidence": evidence,
         }
-    if judged == "unknown" and not tested.ran_out:
+    if tested.rates and reading.suggested is None and not tested.ran_out and tested.steps_per_decade >= ENOUGH_STEPS:
         yield {
             "name": "no_rate_learns",
-            "sentence": "the loss falls at no learning rate of the range test"
+            "sentence": "the loss falls by more than chance at no learning rate of the range test"
             f" ({tested.rates[0]:.0e} to {tested.rates[-1]:.0e})",
             "evidence": {"rate": rate, "lowest": tested.rates[0], "highest": tested.rates[-1]},
         }

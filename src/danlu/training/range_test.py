@@ -10,9 +10,11 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from statistics import fmean
+from itertools import count
+from statistics import fmean, median
 from typing import Any
 
+import torch
 from torch import nn
 
 from danlu.base.errors import DataError
@@ -25,7 +27,8 @@ from danlu.training.step import Step
 from danlu.training.trainer import set_learning_rate
 from danlu.training.untouched import MakeOptimizer, copied, untouched_generators
 
-SECONDS = 13.0
+SECONDS = 16.0  # at most; planned is a part, since steps on a busy machine differ
+PLANNED_SHARE = 0.7
 # Lowest and highest rate by the optimizer's class: an adaptive one steps about as far as its rate says, whatever the
 # gradient is, so that 1 is far too high for any network. `Together` is Muon with AdamW at a tenth of its rate.
 RANGES = dict.fromkeys(("Adam", "AdamW", "NAdam", "RAdam", "Adamax", "RMSprop"), (1e-6, 1.0)) | {
@@ -35,13 +38,16 @@ RANGES = dict.fromkeys(("Adam", "AdamW", "NAdam", "RAdam", "Adamax", "RMSprop"),
 }
 ANY_RANGE = (1e-7, 10.0)
 STEPS_PER_DECADE = (20, 14, 10, 7)  # the most that fit into the time; a few counts alone, so that a result comes again
-TIMED_STEPS = 3
+TIMED_STEPS = 5
+NO_GRADIENT = "no parameter gets a gradient"
 OUT_OF_TIME = "the time for it is over"
 STOP_FACTOR = 4.0  # times the lowest smoothed loss
 SMOOTHED_DECADES = 0.25  # the weight of a neighbour falls by e at this distance
 BEGUN, LOST = 0.1, 0.5  # shares of the fall: it has begun, and so much of it is lost again
 CHOSEN_FROM = ("steepest", "lowest_third", "blow_up_tenth")
-SURE = 4.0  # standard errors of the smoothed loss that a fall has to exceed
+LEAST_FALL = 0.005  # share of the first loss
+VALLEY_STEP = 0.005  # share of the fall; less is none
+SURE = 5.5  # standard errors of the smoothed loss that a fall has to exceed
 
 
 @dataclass(frozen=True)
@@ -145,35 +151,28 @@ def range_test(
         first = float(optimizer.param_groups[0]["initial_lr"])
         low, high = RANGES.get(type(optimizer).__name__, ANY_RANGE)
         low, high = min(low, first / 10), max(high, first * 3)  # the configured rate is judged too
-        device = next(trial.parameters()).device
-        clip_norm = None if settings.clip_norm is None else float(settings.clip_norm)
-        precision = Precision(settings.precision, device)
-        step = Step(trial, trial, loss, optimizer, precision, clip_norm, Processes())
-        windows = _windows(batches, settings.accumulation_steps)
-        dropout = stream_seed(settings.seed, 0, "dropout")
-
-        def loss_at(rate: float, number: int) -> float:
-            set_learning_rate(optimizer, rate / first)
-            return float(step(next(windows), dropout + number).loss)
-
-        taken = []
-        if steps_per_decade is None:
-            for number in range(TIMED_STEPS):
-                before = time.perf_counter()
-                loss_at(low, number)
-                taken.append(time.perf_counter() - before)
-            decades = math.log10(high / low)
-            fitting = (seconds - (time.perf_counter() - started)) / (min(taken) * decades)
-            steps_per_decade = next((n for n in STEPS_PER_DECADE if n <= fitting), STEPS_PER_DECADE[-1])
-        rates, losses, stop_reason = _raise_rate(
-            [low * 10 ** (place / steps_per_decade) for place in range(_count(low, high, steps_per_decade))],
-            lambda rate, place: loss_at(rate, place + len(taken)),
-            steps_per_decade,
-            started + seconds,
-        )
+        loss_at = _stepper(trial, batches, loss, optimizer, settings)
+        taken: list[float] = []
+        try:
+            if steps_per_decade is None:
+                for _ in range(TIMED_STEPS):
+                    before = time.perf_counter()
+                    loss_at(low)
+                    taken.append(time.perf_counter() - before)
+                fitting = PLANNED_SHARE * seconds / (median(taken) * math.log10(high / low))
+                steps_per_decade = next((n for n in STEPS_PER_DECADE if n <= fitting), STEPS_PER_DECADE[-1])
+            steps = 1 + math.ceil(steps_per_decade * math.log10(high / low) - 1e-9)
+            raised = [low * 10 ** (place / steps_per_decade) for place in range(steps)]
+            rates, losses, stop_reason = _raise_rate(raised, loss_at, steps_per_decade, started + seconds)
+        except RuntimeError as error:
+            if "does not require grad" not in str(error):
+                raise
+            rates, losses, stop_reason = (), (), NO_GRADIENT
     reading = read_curve(rates, losses)
     ran_out = stop_reason.startswith(OUT_OF_TIME)
-    return RangeTest(rates, losses, reading, steps_per_decade, ran_out, stop_reason, time.perf_counter() - started)
+    if ran_out and reading.blows_up_at is None:  # what would have come is not known
+        reading = Reading(reading.smoothed)
+    return RangeTest(rates, losses, reading, steps_per_decade or 0, ran_out, stop_reason, time.perf_counter() - started)
 
 
 def read_curve(rates: Sequence[float], losses: Sequence[float]) -> Reading:
@@ -209,7 +208,7 @@ def read_curve(rates: Sequence[float], losses: Sequence[float]) -> Reading:
     smoothed = _mean_around(clipped, decay)
     lowest = min(range(finite), key=lambda place: smoothed[place])
     fall = first - smoothed[lowest]
-    if fall <= SURE * _standard_error(clipped[: lowest + 1], smoothed, decay):
+    if fall <= max(SURE * _standard_error(clipped[: lowest + 1], smoothed, decay), LEAST_FALL * abs(first)):
         return Reading(tuple(smoothed))
     above = [place for place in range(lowest) if smoothed[place] >= first - BEGUN * fall]
     begins = rates[above[-1] if above else 0]
@@ -219,7 +218,7 @@ def read_curve(rates: Sequence[float], losses: Sequence[float]) -> Reading:
     around = max(1, a_decade // 4)
     places = range(min(around, lowest), max(around, lowest) + 1)
     steepest = min(places, key=lambda place: _rise(smoothed, place - around, place + around))
-    start, end = _longest_fall(smoothed)
+    start, end = _longest_fall(smoothed, fall * VALLEY_STEP)
     suggestions = {
         "steepest": rates[steepest],
         "valley": rates[start] * (rates[end] / rates[start]) ** (2 / 3),
@@ -238,8 +237,26 @@ def read_curve(rates: Sequence[float], losses: Sequence[float]) -> Reading:
     )
 
 
+def _stepper(
+    trial: nn.Module, batches: Batches, loss: Loss, optimizer: torch.optim.Optimizer, settings: TrainingSettings
+) -> Callable[[float], float]:
+    """What takes the next step at a rate, and gives its loss before the step."""
+    first = float(optimizer.param_groups[0]["initial_lr"])
+    clip_norm = None if settings.clip_norm is None else float(settings.clip_norm)
+    precision = Precision(settings.precision, next(trial.parameters()).device)
+    step = Step(trial, trial, loss, optimizer, precision, clip_norm, Processes())
+    windows = _windows(batches, settings.accumulation_steps)
+    seeds = count(stream_seed(settings.seed, 0, "dropout"))
+
+    def loss_at(rate: float) -> float:
+        set_learning_rate(optimizer, rate / first)
+        return float(step(next(windows), next(seeds)).loss)
+
+    return loss_at
+
+
 def _raise_rate(
-    rates: Sequence[float], loss_at: Callable[[float, int], float], steps_per_decade: int, end: float
+    rates: Sequence[float], loss_at: Callable[[float], float], steps_per_decade: int, end: float
 ) -> tuple[tuple[float, ...], tuple[float, ...], str]:
     """(rates seen, their losses, why it ended)."""
     decay = _decay(steps_per_decade)
@@ -247,7 +264,7 @@ def _raise_rate(
     weight = total = 0.0
     lowest = math.inf
     for place, rate in enumerate(rates):
-        losses.append(loss_at(rate, place))
+        losses.append(loss_at(rate))
         seen = tuple(rates[: place + 1])
         if not math.isfinite(losses[-1]):
             return seen, tuple(losses), f"the loss is no longer a number at a rate of {rate:.3g}"
@@ -300,11 +317,11 @@ def _mean_before(losses: Sequence[float], decay: float) -> list[float]:
 
 def _mean_around(losses: Sequence[float], decay: float) -> list[float]:
     """The exponential mean in both directions, the loss itself counted once."""
-    count = len(losses)
+    number = len(losses)
     sums = []
-    for values in (losses, [1.0] * count):
-        before, after = [0.0] * count, [0.0] * count
-        for place in range(1, count):
+    for values in (losses, [1.0] * number):
+        before, after = [0.0] * number, [0.0] * number
+        for place in range(1, number):
             before[place] = decay * (before[place - 1] + values[place - 1])
             after[-1 - place] = decay * (after[-place] + values[-place])
         sums.append([value + b + a for value, b, a in zip(values, before, after, strict=True)])
@@ -324,18 +341,14 @@ def _rise(smoothed: Sequence[float], start: int, end: int) -> float:
     return (smoothed[end] - smoothed[start]) / max(1, end - start)
 
 
-def _longest_fall(smoothed: Sequence[float]) -> tuple[int, int]:
-    """(first, last) place of the longest falling subsequence."""
+def _longest_fall(smoothed: Sequence[float], least: float) -> tuple[int, int]:
+    """(first, last) place of the longest subsequence that falls by more than `least` each time."""
     lengths, before = [1] * len(smoothed), [-1] * len(smoothed)
     for place in range(len(smoothed)):
         for earlier in range(place):
-            if smoothed[earlier] > smoothed[place] and lengths[earlier] >= lengths[place]:
+            if smoothed[earlier] - smoothed[place] > least and lengths[earlier] + 1 >= lengths[place]:
                 lengths[place], before[place] = lengths[earlier] + 1, earlier
     last = first = lengths.index(max(lengths))
     while before[first] >= 0:
         first = before[first]
     return first, last
-
-
-def _count(low: float, high: float, steps_per_decade: int) -> int:
-    return 1 + math.ceil(steps_per_decade * math.log10(high / low) - 1e-9)
