@@ -305,42 +305,44 @@ def test_validation_part_is_needed_as_in_a_training() -> None:
         danlu.probe("digits", {**MLP, "data.split": [0.8, 0.0, 0.2]})
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
-class TestPage:
-    @pytest.fixture(scope="class")
-    def browser(self) -> Iterator[Any]:
-        pytest.importorskip("playwright.sync_api")
-        with chromium() as started:
-            yield started
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium here")
+    with chromium() as started:
+        yield started
 
-    @pytest.mark.parametrize("width", [360, 1200])
-    def test_page_fits_fetches_nothing_and_complains_of_nothing(self, browser: Any, digits: Probed, width: int) -> None:
-        assert digits.page is not None
-        shown = opened(browser, width=width).open(digits.page)
-        assert not shown.is_wider_than_the_window()
-        assert (shown.outside_requests, shown.complaints) == ([], [])
-        assert shown.page.evaluate("document.querySelectorAll('svg').length") == 2
-        shown.page.close()
 
-    def test_page_shows_the_finding_the_advice_and_the_marks(self, browser: Any, digits: Probed) -> None:
-        assert digits.page is not None
-        shown = opened(browser).open(digits.page)
-        text = shown.page.evaluate("document.body.textContent")
-        marks = shown.page.evaluate("[...document.querySelectorAll('svg text')].map((text) => text.textContent.trim())")
-        assert digits.findings[0]["sentence"] in text
-        assert digits.command in text
-        assert {"configured", "steepest", "valley", "smoothed"} <= set(marks)
-        assert [mark for mark in marks if mark.endswith(", suggested")]
-        assert not [mark for mark in marks if "mathdefault" in mark]
-        shown.page.close()
+@pytest.mark.parametrize("width", [360, 1200])
+def test_page_fits_fetches_nothing_and_complains_of_nothing(browser: Any, digits: Probed, width: int) -> None:
+    assert digits.page is not None
+    shown = opened(browser, width=width).open(digits.page)
+    assert not shown.is_wider_than_the_window()
+    assert (shown.outside_requests, shown.complaints) == ([], [])
+    assert shown.page.evaluate("document.querySelectorAll('svg').length") == 2
+    shown.page.close()
 
-    def test_first_step_is_shown_once_there_is_one(self, browser: Any, digits: Probed, tmp_path: Path) -> None:
-        from danlu.reporting.probe_page import write_probe
 
-        told = {**digits.to_json(), "first_step": {"parameters_without_gradient": "<none>"}}
-        write_probe(tmp_path / "p.html", told, rows=probe_rows(digits), is_near=False)
-        shown = opened(browser).open(tmp_path / "p.html")
-        text = shown.page.evaluate("document.getElementById('step').textContent")
-        assert "parameters without gradient" in text
-        assert "<none>" in text
-        shown.page.close()
+def test_page_shows_the_finding_the_advice_and_the_marks(browser: Any, digits: Probed) -> None:
+    assert digits.page is not None
+    shown = opened(browser).open(digits.page)
+    text = shown.page.evaluate("document.body.textContent")
+    marks = shown.page.evaluate("[...document.querySelectorAll('svg text')].map((text) => text.textContent.trim())")
+    assert digits.findings[0]["sentence"] in text
+    assert digits.command in text
+    assert {"configured", "steepest", "valley", "smoothed"} <= set(marks)
+    assert [mark for mark in marks if mark.endswith(", suggested")]
+    assert not [mark for mark in marks if "mathdefault" in mark]
+    shown.page.close()
+
+
+def test_first_step_is_shown_once_there_is_one(browser: Any, digits: Probed, tmp_path: Path) -> None:
+    from danlu.reporting.probe_page import write_probe
+
+    told = {**digits.to_json(), "first_step": {"parameters_without_gradient": "<none>"}}
+    write_probe(tmp_path / "p.html", told, rows=probe_rows(digits), is_near=False)
+    shown = opened(browser).open(tmp_path / "p.html")
+    text = shown.page.evaluate("document.getElementById('step').textContent")
+    assert "parameters without gradient" in text
+    assert "<none>" in text
+    shown.page.close()

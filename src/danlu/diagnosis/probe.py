@@ -6,7 +6,7 @@ import json
 import shlex
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,12 @@ from danlu.data.batches import Batches
 from danlu.data.kept_split import own_folder_name
 from danlu.training.choose_way import Measured, Model
 from danlu.training.losses import Loss, LossFunction
+from danlu.training.memory import channels_last_gradients
 from danlu.training.overfit import Overfit, overfit_one_batch
 from danlu.training.range_test import RangeTest, range_test
 from danlu.training.start import Ready, describe_model, make_ready
 from danlu.training.train import choose_device, make_batches, make_loss, make_model
-from danlu.training.trainer import Trainer
+from danlu.training.trainer import Trainer, only_deterministic_kernels
 from danlu.training.untouched import copied, same_kind, untouched_generators
 
 ENOUGH_STEPS = 14  # a decade of rates; with fewer, noise may hide that the loss falls
@@ -170,12 +171,13 @@ def _probe(trainer: Trainer, plain_batches: Batches, plain_loss: Loss, *, name: 
     started = time.perf_counter()
     first_step: dict[str, Any] | None = None  # the facts of one watched step stand here once there are some
     watched = time.perf_counter()
-    log.say("one batch by heart …")
-    overfit = overfit_one_batch(trainer.model, plain_batches, plain_loss, seed=trainer.settings.seed)
-    log.say("learning-rate range test …")
-    own_optimizer = same_kind(trainer.optimizer, trainer.model)
-    tested = range_test(trainer.model, trainer.train_batches, trainer.loss, own_optimizer, settings=trainer.settings)
-    settings = trainer.settings
+    settings, own_optimizer = trainer.settings, same_kind(trainer.optimizer, trainer.model)
+    in_order = channels_last_gradients(trainer.model) if settings.channels_last else nullcontext()
+    with only_deterministic_kernels(settings.deterministic), in_order:  # as the loop does it
+        log.say("one batch by heart …")
+        overfit = overfit_one_batch(trainer.model, plain_batches, plain_loss, seed=settings.seed)
+        log.say("learning-rate range test …")
+        tested = range_test(trainer.model, trainer.train_batches, trainer.loss, own_optimizer, settings=settings)
     group = trainer.optimizer.param_groups[0]
     rate = float(group["initial_lr"])
     configured: dict[str, Any] = {

@@ -21,6 +21,7 @@ from danlu.base.errors import DataError
 from danlu.base.settings import TrainingSettings
 from danlu.data.batches import Batch, Batches, stream_seed
 from danlu.training.losses import Loss
+from danlu.training.memory import checkpointed
 from danlu.training.precision import Precision
 from danlu.training.processes import Processes
 from danlu.training.step import Step
@@ -159,6 +160,8 @@ def range_test(
                     before = time.perf_counter()
                     loss_at(low)
                     taken.append(time.perf_counter() - before)
+                    if sum(taken) > seconds / 10:
+                        break
                 fitting = PLANNED_SHARE * seconds / (median(taken) * math.log10(high / low))
                 steps_per_decade = next((n for n in STEPS_PER_DECADE if n <= fitting), STEPS_PER_DECADE[-1])
             steps = 1 + math.ceil(steps_per_decade * math.log10(high / low) - 1e-9)
@@ -244,7 +247,8 @@ def _stepper(
     first = float(optimizer.param_groups[0]["initial_lr"])
     clip_norm = None if settings.clip_norm is None else float(settings.clip_norm)
     precision = Precision(settings.precision, next(trial.parameters()).device)
-    step = Step(trial, trial, loss, optimizer, precision, clip_norm, Processes())
+    forward = checkpointed(trial) if settings.gradient_checkpointing else trial
+    step = Step(trial, forward, loss, optimizer, precision, clip_norm, Processes())
     windows = _windows(batches, settings.accumulation_steps)
     seeds = count(stream_seed(settings.seed, 0, "dropout"))
 
