@@ -76,6 +76,7 @@ HEAVY_FILES = {
     "reporting/figures.py": {"matplotlib", "numpy"},
     "reporting/page.py": {"jinja2", "markupsafe"},
     "explanation/attribution.py": {"torch", "captum", "numpy"},
+    "diagnosis/probe.py": {"torch"},
     "inspection/suspects.py": {"torch", "numpy"},
     "monitoring/drift.py": {"numpy"},
     "monitoring/prometheus.py": {"numpy", "yaml"},
@@ -91,6 +92,7 @@ HEAVY_FILES = {
     "serving/service.py": {"numpy"},
     "serving/tensors.py": {"numpy"},
     "serving/worker.py": {"uvicorn", "uvloop"},
+    "training/untouched.py": {"torch", "numpy"},
 }
 # Rooms that work without PyTorch, and the rooms they may import.
 NEAR_USERS = {

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from danlu.base.runs import Run as Run
     from danlu.diagnosis.cure import cure as cure
     from danlu.diagnosis.diagnose import diagnose as diagnose
+    from danlu.diagnosis.probe import probe as probe
+    from danlu.diagnosis.probe import probe_model as probe_model
     from danlu.evaluation.compare import compare as compare
     from danlu.evaluation.evaluate import evaluate as evaluate
     from danlu.explanation.explain import explain as explain
@@ -63,6 +65,8 @@ _PUBLIC = {
     "explain": "danlu.explanation.explain",
     "export": "danlu.exporting.export",
     "inspect": "danlu.inspection.inspect",
+    "probe": "danlu.diagnosis.probe",
+    "probe_model": "danlu.diagnosis.probe",
     "report": "danlu.reporting.report",
     "compare": "danlu.evaluation.compare",
     "monitor": "danlu.monitoring.monitor",

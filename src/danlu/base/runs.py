@@ -409,6 +409,11 @@ def inspections_folder() -> Path:
     return runs_folder() / "inspections"
 
 
+def probes_folder() -> Path:
+    """Where `danlu probe` writes, a folder for each data set."""
+    return runs_folder() / "probes"
+
+
 def comparisons_folder() -> Path:
     """Where `danlu compare` writes its pages."""
     return runs_folder() / "comparisons"

@@ -21,12 +21,14 @@ from matplotlib.dates import MINUTELY, SECONDLY, AutoDateLocator, ConciseDateFor
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, fontManager
 from matplotlib.ft2font import FT2Font
+from matplotlib.ticker import LogLocator
 
 from danlu.base.log import display_width
 
 TRAIN, VALIDATION, PLAIN, WARN = "#2563eb", "#d97706", "#64748b", "#b91c1c"
 SERIES = (TRAIN, VALIDATION, "#059669", "#7c3aed", "#be185d", "#0891b2", "#65a30d", "#334155")
 WIDTH, HEIGHT = 4.8, 3.0
+PHONE = 3.7  # still readable where a phone shrinks it
 NARROW, WIDE = 3.25, 6.75  # a phone shows the one as it is; a page for a desk the other with one beside it, or three
 LEGEND_POINTS, LEGEND_INCHES = 7.5, 0.16  # of a line; a phone's 9 pixels are 7 points
 LABEL_INCHES = 0.066  # of a terminal column at 8 points, measured on wide fonts
@@ -315,6 +317,54 @@ def evidence(chart: Mapping[str, Any]) -> Figure:
         axes.xaxis.get_major_locator().set_params(integer=True)
     if told > 1:
         axes.legend(fontsize=LEGEND_POINTS, ncols=2, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)
+    return figure
+
+
+def rate_curve(tested: Mapping[str, Any], configured: float) -> Figure:
+    """Losses of a range test over the logarithm of the learning rate, as measured and smoothed, with the configured
+    rate and the suggested ones; where the loss blows up, the line leaves the chart.
+    """
+    figure, axes = _axes("learning rate", "loss of a step", (PHONE, HEIGHT + 0.4))
+    smoothed = tested["smoothed"]
+    rates = tested["rates"][: len(smoothed) or None]
+    losses = [math.nan if loss is None else loss for loss in tested["losses"][: len(rates)]]
+    axes.plot(rates, losses, ".", color=PLAIN, markersize=3, alpha=0.45, label="measured")
+    if smoothed:
+        axes.plot(rates, smoothed, color=TRAIN, label="smoothed")
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(numticks=6))
+    axes.xaxis.set_major_formatter(lambda rate, _: f"{rate:g}")
+    axes.xaxis.set_minor_formatter("")
+    start = smoothed[0] if smoothed else next((loss for loss in losses if not math.isnan(loss)), 1.0)
+    low = min(smoothed or [start])
+    margin = max(start - low, 0.1 * abs(start), 1e-6)
+    axes.set_ylim(low - 0.35 * margin, start + 0.6 * margin)
+    axes.axvline(configured, color=WARN, linewidth=1.4, linestyle="--", label="configured")
+    for (name, rate), color in zip(tested["suggestions"].items(), SERIES[2:], strict=False):
+        is_chosen = rate == tested["suggested"]
+        told = name.replace("_", " ") + (", suggested" if is_chosen else "")
+        axes.axvline(
+            rate, color=color, linewidth=1.8 if is_chosen else 1.0, linestyle="-" if is_chosen else ":", label=told
+        )
+    at = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0}
+    axes.legend(fontsize=LEGEND_POINTS, ncols=2, handlelength=1.4, **at)
+    return figure
+
+
+def overfit_curve(overfit: Mapping[str, Any]) -> Figure:
+    """Loss of one batch that is learnt by heart, by step; with the share of right answers on a second axis."""
+    figure, axes = _axes("step", "loss of the batch", (PHONE, 2.6))
+    steps = range(len(overfit["losses"]))
+    axes.plot(steps, [math.nan if loss is None else loss for loss in overfit["losses"]], color=TRAIN, label="loss")
+    axes.set_ylim(bottom=0)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    if overfit["accuracies"]:
+        right = axes.twinx()
+        right.plot(steps, [100 * share for share in overfit["accuracies"]], color=VALIDATION, linewidth=1.2)
+        right.set_ylim(0, 102)
+        right.set_ylabel("right, %", color=VALIDATION)
+        right.grid(False)
+        axes.set_ylabel("loss of the batch", color=TRAIN)
     return figure
 
 

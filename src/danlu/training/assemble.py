@@ -18,7 +18,7 @@ from danlu.inputs.images import ImageRecipe
 from danlu.models.build import build_model
 from danlu.models.shapes import ExampleShape, ImageShape
 from danlu.training.choose_way import Choices, Model, choose_by_measuring
-from danlu.training.losses import balanced_weights, build_loss
+from danlu.training.losses import Loss, balanced_weights, build_loss
 from danlu.training.start import example_shape
 from danlu.training.trainer import Trainer
 
@@ -76,13 +76,18 @@ def build_trainer(
     config: Config, prepared: PreparedData, model: nn.Module, batches: tuple[Batches, Batches]
 ) -> Trainer:
     """The loop over these batches; the model is on the device it trains on."""
-    training = config.settings.training
     device = next(model.parameters()).device
+    loss = loss_for(config, prepared, device)
+    return Trainer(model, *batches, loss, settings=config.settings.training, device=device)
+
+
+def loss_for(config: Config, prepared: PreparedData, device: torch.device) -> Loss:
+    """The loss of the settings, with the weights of classes where they are wished."""
     class_weights = None
-    if training.class_weights == "balanced":
+    if config.settings.training.class_weights == "balanced":
         labels = torch.from_numpy(prepared.parts["train"].labels)
         class_weights = balanced_weights(labels, len(prepared.classes)).to(device)
-    return Trainer(model, *batches, build_loss(training, class_weights), settings=training, device=device)
+    return build_loss(config.settings.training, class_weights)
 
 
 def measured_choices(

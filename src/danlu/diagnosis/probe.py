@@ -1,0 +1,343 @@
+"""The verb `probe`: what a training would meet, tried in half a minute on copies that are thrown away."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from danlu.base import log
+from danlu.base.config import Config, read_config
+from danlu.base.errors import ModelError
+from danlu.base.extras import require_extra
+from danlu.base.files import make_folder, write_json
+from danlu.base.runs import probes_folder
+from danlu.base.settings import TrainingSettings
+from danlu.checks.finding import counted
+from danlu.data.batches import Batches
+from danlu.data.kept_split import own_folder_name
+from danlu.training.assemble import build_batches, choose_device, first_model, loss_for
+from danlu.training.choose_way import Measured, Model
+from danlu.training.losses import Loss, LossFunction
+from danlu.training.memory import channels_last_gradients
+from danlu.training.overfit import Overfit, overfit_one_batch
+from danlu.training.range_test import RangeTest, range_test
+from danlu.training.start import Plan, describe_model, plan_training
+from danlu.training.trainer import Trainer, only_deterministic_kernels
+from danlu.training.untouched import copied, same_kind, untouched_generators
+
+ENOUGH_STEPS = 14  # a decade of rates; with fewer, noise may hide that the loss falls
+NEAR = 3.0  # a configured rate within this factor of the suggested one is as good: docs/LOG.md
+
+
+@dataclass(frozen=True)
+class Probed:
+    """What was found before training.
+
+    `configured`: the settings that matter here, by name. `first_step`: facts of one step by name, where it was tested.
+    `findings`: rows of `name`, `sentence` and `evidence`. `command`: the line that trains with the suggested rate,
+    where it is more than three times the configured one or less than a third. `page`: the HTML file, if there is one.
+    """
+
+    name: str
+    model: str
+    configured: dict[str, Any]
+    overfit: Overfit
+    range_test: RangeTest
+    first_step: dict[str, Any] | None = None
+    findings: tuple[dict[str, Any], ...] = ()
+    command: str | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+    page: Path | None = None
+
+    @property
+    def suggested_rate(self) -> float | None:
+        """The suggested learning rate in two digits; None where no rate made the loss fall."""
+        return None if self.range_test.suggested is None else float(f"{self.range_test.suggested:.2g}")
+
+    @property
+    def is_near(self) -> bool:
+        """Whether the configured rate is within a factor of three of the suggested one."""
+        suggested, rate = self.suggested_rate, float(self.configured["learning_rate"])
+        return suggested is not None and 1 / NEAR <= rate / suggested <= NEAR
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "format": 1,
+            "name": self.name,
+            "model": self.model,
+            "configured": self.configured,
+            "overfit": self.overfit.to_json(),
+            "range_test": self.range_test.to_json(),
+            "suggested_rate": self.suggested_rate,
+            "first_step": self.first_step,
+            "findings": list(self.findings),
+            "command": self.command,
+            "seconds": self.seconds,
+        }
+
+
+def probe(
+    data: str | Path,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    config: str | Path | None = None,
+    words: Sequence[str] = (),
+    folder: str | Path | None = None,
+) -> Probed:
+    """Try what `train` would train, in about half a minute: one batch by heart, and which learning rates it takes.
+
+    Data, settings and the data gate are those of `train`; no run is made and no weight is kept. The page and the JSON
+    go to `folder`, or below `runs/probes/`. Raises what `train` raises.
+
+    >>> probed = probe("digits", {"model.name": "mlp"})     # doctest: +SKIP
+    >>> probed.overfit.reached, probed.suggested_rate       # doctest: +SKIP
+    (True, 0.0019)
+    """
+    require_extra("train", "a probe")
+    started = time.perf_counter()
+    checked = read_config(config, words, settings)
+    device = choose_device(checked.settings.training.device)
+    plan = plan_training(data, checked)
+    seconds = {"data": round(time.perf_counter() - started, 2)}
+    with _threads_put_back():
+        trainer, plan = _trainer(plan, device)
+        seconds["machine"] = round(time.perf_counter() - started - seconds["data"], 2)
+        plain = plan.config.with_chosen(_unchanged_examples(plan.config))
+        probed = _probe(
+            trainer,
+            build_batches(plain, plan.prepared, device)[0],
+            loss_for(plain, plan.prepared, device),
+            name=str(data),
+            model=plan.config.settings.model.name,
+        )
+    if not probed.is_near and probed.suggested_rate is not None:
+        probed = replace(probed, command=_command(data, checked, config, probed.suggested_rate))
+    probed = replace(probed, seconds={**seconds, **probed.seconds})
+    home = Path(folder) if folder is not None else probes_folder() / own_folder_name(data)
+    probed = _written(probed, home)
+    log.say(f"probed in {time.perf_counter() - started:.1f} s: {probed.page}")
+    return probed
+
+
+def probe_model(
+    model: nn.Module,
+    train_batches: Batches | Iterable[Any],
+    loss: Loss | LossFunction | str | None = None,
+    optimizer: torch.optim.Optimizer | str | None = None,
+    *,
+    settings: TrainingSettings | Mapping[str, Any] | None = None,
+    device: torch.device | str | None = None,
+    folder: str | Path | None = None,
+) -> Probed:
+    """`probe` for a module and a loader of your own; the parameters are those of `Trainer`.
+
+    The module, its optimizer, and the random generators are afterwards what they were before. With a `folder`,
+    `probe.html` and `probe.json` are written there. Raises `ModelError` for a module that cannot be copied or has no
+    parameters, `DataError` for a loader without batches.
+
+    >>> x = torch.randn(64, 5, generator=torch.Generator().manual_seed(0))
+    >>> pairs = [(x, (x[:, 0] > 0).long())]
+    >>> net = nn.Sequential(nn.Linear(5, 32), nn.ReLU(), nn.Linear(32, 2))
+    >>> probed = probe_model(net, pairs, nn.CrossEntropyLoss(), torch.optim.Adam(net.parameters(), lr=1e-5))
+    >>> probed.overfit.reached, [finding["name"] for finding in probed.findings]
+    (True, ['learning_rate_too_low'])
+    """
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ModelError(
+            f"{type(model).__name__} has no parameter that is trained",
+            hint="`requires_grad_(True)` on the parameters that should learn",
+        )
+    with untouched_generators(train_batches):
+        trial = copied(model)
+        if isinstance(optimizer, torch.optim.Optimizer):
+            optimizer = same_kind(optimizer, model)(trial)
+        trainer = Trainer(trial, train_batches, train_batches, loss, optimizer, settings=settings, device=device)
+        name = type(model).__name__
+        probed = _probe(trainer, trainer.train_batches, trainer.loss, name=name, model=name)
+    return probed if folder is None else _written(probed, Path(folder))
+
+
+def _probe(trainer: Trainer, plain_batches: Batches, plain_loss: Loss, *, name: str, model: str) -> Probed:
+    """All tests of what a trainer would train; `plain_…`: without augmentation and label smoothing."""
+    started = time.perf_counter()
+    first_step: dict[str, Any] | None = None  # the facts of one watched step stand here once there are some
+    watched = time.perf_counter()
+    settings, own_optimizer = trainer.settings, same_kind(trainer.optimizer, trainer.model)
+    in_order = channels_last_gradients(trainer.model) if settings.channels_last else nullcontext()
+    with only_deterministic_kernels(settings.deterministic), in_order:  # as the loop does it
+        log.say("one batch by heart …")
+        overfit = overfit_one_batch(trainer.model, plain_batches, plain_loss, seed=settings.seed)
+        log.say("learning-rate range test …")
+        tested = range_test(trainer.model, trainer.train_batches, trainer.loss, own_optimizer, settings=settings)
+    group = trainer.optimizer.param_groups[0]
+    rate = float(group["initial_lr"])
+    configured: dict[str, Any] = {
+        "learning_rate": rate,
+        "optimizer": settings.optimizer,
+        "schedule": settings.schedule,
+        "batch_size": settings.batch_size,
+    }
+    seconds = {"first_step": watched - started, "overfit": overfit.seconds, "range_test": tested.seconds}
+    return Probed(
+        name=name,
+        model=model,
+        configured=configured,
+        overfit=overfit,
+        range_test=tested,
+        first_step=first_step,
+        findings=tuple(_findings(overfit, tested, rate)),
+        seconds={part: round(taken, 2) for part, taken in seconds.items()},
+    )
+
+
+def _findings(overfit: Overfit, tested: RangeTest, rate: float) -> Iterator[dict[str, Any]]:
+    if not overfit.reached and not overfit.ran_out:
+        right = f", {overfit.accuracies[-1]:.0%} right" if overfit.accuracies else ""
+        yield {
+            "name": "cannot_overfit_one_batch",
+            "sentence": f"the model cannot learn {overfit.examples} examples by heart ({overfit.stop_reason}:"
+            f" loss {overfit.losses[0]:.3g} → {overfit.losses[-1]:.3g}{right}): it, its loss or the labels are broken",
+            "evidence": {
+                "examples": overfit.examples,
+                "steps": overfit.steps,
+                "rate": overfit.rate,
+                "first_loss": overfit.losses[0],
+                "last_loss": overfit.losses[-1],
+                "accuracy": overfit.accuracies[-1] if overfit.accuracies else None,
+            },
+        }
+    reading, judged = tested.reading, tested.judge(rate)
+    evidence = {
+        "rate": rate,
+        "falls_from": reading.falls_from,
+        "blows_up_at": reading.blows_up_at,
+        "suggested": reading.suggested,
+    }
+    if judged == "too low":
+        yield {
+            "name": "learning_rate_too_low",
+            "sentence": f"the configured learning rate {rate:.3g} is below {reading.falls_from:.2g}, where the loss"
+            " begins to fall in the range test",
+            "evidence": evidence,
+        }
+    if judged == "too high":
+        yield {
+            "name": "learning_rate_too_high",
+            "sentence": f"at the configured learning rate {rate:.3g} the loss has blown up in the range test, which it"
+            f" did at {reading.blows_up_at:.2g}",
+            "evidence": evidence,
+        }
+    if tested.rates and reading.suggested is None and not tested.ran_out and tested.steps_per_decade >= ENOUGH_STEPS:
+        yield {
+            "name": "no_rate_learns",
+            "sentence": "the loss falls by more than chance at no learning rate of the range test"
+            f" ({tested.rates[0]:.0e} to {tested.rates[-1]:.0e})",
+            "evidence": {"rate": rate, "lowest": tested.rates[0], "highest": tested.rates[-1]},
+        }
+
+
+def probe_rows(probed: Probed) -> list[tuple[str, str, str]]:
+    """What was tested, the result in a word or two, and its numbers."""
+    rows: list[tuple[str, str, str]] = []
+    overfit, tested, rate = probed.overfit, probed.range_test, float(probed.configured["learning_rate"])
+    learnt = "learnt" if overfit.reached else "not in time" if overfit.ran_out else "NOT LEARNT"
+    told = f"{overfit.examples} examples"
+    if overfit.classes:
+        told += f" of {counted(overfit.classes, 'class', 'classes')}"
+    told += f", {counted(overfit.steps, 'step')}: loss {overfit.losses[0]:.3g} → {overfit.losses[-1]:.2g}"
+    if overfit.accuracies:
+        told += f", {overfit.accuracies[-1]:.0%} right"
+    rows.append(("one batch by heart", learnt, told))
+    judged = tested.judge(rate)
+    result = {"usable": "usable", "unknown": "not known"}.get(judged, judged.upper())
+    told = f"{rate:g} ({probed.configured['optimizer']}, highest of {probed.configured['schedule']})"
+    rows.append(("configured learning rate", result, told))
+    reading = tested.reading
+    if reading.falls_from is not None and probed.suggested_rate is not None:
+        end = f"blows up at {reading.blows_up_at:.2g}" if reading.blows_up_at else "does not blow up"
+        told = f"the loss falls from {reading.falls_from:.2g} on, is lowest at {reading.lowest_at:.2g}, {end}"
+        rows.append(("suggested learning rate", f"{probed.suggested_rate:g}", told))
+    else:
+        rows.append(("suggested learning rate", "none", tested.stop_reason))
+    return rows
+
+
+def _trainer(plan: Plan, device: torch.device) -> tuple[Trainer, Plan]:
+    """What `train` would train, computed as this machine does it fastest; precision left at `auto` is fp32 here."""
+    config, prepared = plan.config, plan.prepared
+    description = describe_model(config, prepared)
+    model = first_model(config, prepared, description["options"]).to(device)
+    batches = build_batches(config, prepared, device)[0]
+    training = config.settings.training
+    measured = Measured(model, Model(description, next(iter(batches.epoch(0)))))
+    way, told = measured.choose_safely(training.threads, training.channels_last)
+    if training.precision in ("bf16", "fp16"):
+        measured.require(training.precision)
+    chosen = {
+        "training.threads": (way.threads, told["threads"]),
+        "training.channels_last": (way.channels_last, told["channels_last"]),
+        "training.precision": ("fp32", "the rate hardly depends on it"),
+        "training.compile": (False, "compiling would take longer than the probe"),
+    }
+    config = config.with_chosen(
+        {key: value for key, value in chosen.items() if getattr(training, key.partition(".")[2]) == "auto"}
+        | {"training.compile": chosen["training.compile"]}
+    )
+    if device.type == "cpu":
+        torch.set_num_threads(int(config.settings.training.threads))
+    trainer = Trainer(
+        model,
+        batches,
+        batches,
+        loss_for(config, prepared, device),
+        settings=config.settings.training,
+        device=device,
+    )
+    return trainer, replace(plan, config=config)
+
+
+def _unchanged_examples(config: Config) -> dict[str, tuple[Any, str]]:
+    """What makes every visit of an example the same, and its label certain."""
+    why = "off for one batch by heart"
+    names = type(config.settings.augmentation).model_fields
+    off: dict[str, tuple[Any, str]] = {f"augmentation.{name}": ({"flip": False}.get(name, 0), why) for name in names}
+    return {**off, "training.label_smoothing": (0.0, why)}
+
+
+def _command(data: str | Path, checked: Config, config: str | Path | None, rate: float) -> str:
+    """The line that trains the same with another rate."""
+    given = [
+        f"{key}={value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(',', ':'))}"
+        for key, value, origin in checked.rows()
+        if origin in ("command line", "settings") and key != "training.learning_rate"
+    ]
+    file = [] if config is None else ["--config", str(config)]
+    return shlex.join(["danlu", "train", str(data), *given, f"training.learning_rate={rate:g}", *file])
+
+
+def _written(probed: Probed, home: Path) -> Probed:
+    from danlu.reporting.probe_page import write_probe
+
+    make_folder(home)
+    told = probed.to_json()
+    write_json(home / "probe.json", told)
+    write_probe(home / "probe.html", told, rows=probe_rows(probed), is_near=probed.is_near)
+    return replace(probed, page=home / "probe.html")
+
+
+@contextmanager
+def _threads_put_back() -> Iterator[None]:
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
