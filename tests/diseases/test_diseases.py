@@ -230,6 +230,17 @@ SICK: dict[str, TrainingEvidence] = {
     "slow_loading": replace(
         HEALTHY, watched=watched(milliseconds={"loading": 80.0, "forward": 5.0, "backward": 5.0, "update": 1.0})
     ),
+    "cannot_overfit": TrainingEvidence(
+        overfit={
+            "reached": False,
+            "ran_out": False,
+            "examples": 32,
+            "steps": 300,
+            "losses": [0.7, 0.69, None],
+            "accuracies": [0.5, 0.5],
+            "stop_reason": "300 steps done",
+        }
+    ),
     "loss_does_not_move": replace(
         HEALTHY,
         steps=steps([0.7] * 100),

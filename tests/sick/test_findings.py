@@ -33,7 +33,8 @@ def test_healthy_run_has_no_finding_of_high_confidence(name: str) -> None:
 
 
 def test_every_disease_has_a_sick_run() -> None:
-    assert {case.finding for case in SICK.values()} == set(DISEASES.names())
+    of_probes = {"cannot_overfit"}  # which no training tells; tests/diagnosis/test_probe.py
+    assert {case.finding for case in SICK.values()} == set(DISEASES.names()) - of_probes
 
 
 def test_printed_cure_of_a_sick_run_raises_its_score() -> None:

@@ -34,6 +34,7 @@ DISEASES = Registry(
         "noisy_validation": Member("danlu.diseases.noisy_validation:look", "a validation score that is mostly chance"),
         "plateau": Member("danlu.diseases.plateau:look", "no progress for most of the training"),
         "slow_loading": Member("danlu.diseases.slow_loading:look", "steps that wait for their batches"),
+        "cannot_overfit": Member("danlu.diseases.cannot_overfit:look", "one small batch cannot be learnt by heart"),
         "loss_does_not_move": Member("danlu.diseases.loss_does_not_move:look", "a loss that stays where it began"),
     },
 )

@@ -60,7 +60,8 @@ class TrainingEvidence:
     `watched`: steps looked at from inside. `first`: the one-step test. `settings`: dotted key → value, also the options
     of the model that were left at their default. `usual`: what danlu would choose, where it knows. `failure`: what
     ended the training. `counts`: part → examples of each class. `leaked`: part → share of its examples whose content
-    stands in the train part too.
+    stands in the train part too. `overfit`, `range_test`: of a probe, as their `to_json` has them, `judged` with the
+    latter: where the configured rate lies.
     """
 
     history: Rows = ()
@@ -75,6 +76,8 @@ class TrainingEvidence:
     leaked: Mapping[str, float] = field(default_factory=dict)
     states_parts: bool = False
     validation: ValidationAnswers | None = None
+    overfit: Mapping[str, Any] = field(default_factory=dict)
+    range_test: Mapping[str, Any] = field(default_factory=dict)
     is_own: bool = False
 
     @cached_property

@@ -13,6 +13,8 @@ FEWEST_STEPS = 10
 
 def look(evidence: TrainingEvidence) -> Diagnosis | None:
     """The symptom, told last: whatever is found above it is why."""
+    if evidence.range_test:
+        return _probed(evidence)
     start, end = evidence.first_loss, evidence.last_loss
     if len(evidence.losses) < FEWEST_STEPS or not (math.isfinite(start) and math.isfinite(end)):
         return None
@@ -33,4 +35,19 @@ def look(evidence: TrainingEvidence) -> Diagnosis | None:
         0.85,
         Cure("see whether one batch can be learnt by heart, and where the rate may lie", command="probe DATA"),
         Chart("step", "loss", {"loss": loss_line(evidence)}, {"guessing": evidence.guessing_loss}),
+    )
+
+
+def _probed(evidence: TrainingEvidence) -> Diagnosis | None:
+    """By a range test that was long enough to see it fall."""
+    tested = evidence.range_test
+    if not tested.get("rates") or tested.get("judged") != "none learns":
+        return None
+    low, high = tested["rates"][0], tested["rates"][-1]
+    return Diagnosis(
+        "loss_does_not_move",
+        f"the loss falls by more than chance at no learning rate from {low:.0e} to {high:.0e}",
+        (("steps", f"{len(tested['rates']):,}"), ("rates", f"{low:.0e} to {high:.0e}")),
+        0.85,
+        Cure("look at the findings above it, and at the labels", command="inspect DATA --labels"),
     )

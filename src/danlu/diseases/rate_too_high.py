@@ -18,6 +18,8 @@ def look(evidence: TrainingEvidence) -> Diagnosis | None:
     """A loss that rises above its beginning or is no number, steps that change weights by a tenth and more, a rate
     far above the usual one: two of the three.
     """
+    if evidence.range_test:
+        return _probed(evidence)
     losses, rate = evidence.smoothed, evidence.learning_rate
     usual = evidence.usual_setting("training.learning_rate")
     start = max(evidence.first_loss, evidence.guessing_loss)
@@ -49,4 +51,25 @@ def look(evidence: TrainingEvidence) -> Diagnosis | None:
             {"training.learning_rate": cured} if cured is not None else {},
         ),
         Chart("step", "loss", {"loss": loss_line(evidence)}, {"guessing": evidence.guessing_loss}),
+    )
+
+
+def _probed(evidence: TrainingEvidence) -> Diagnosis | None:
+    """By a range test: the loss has blown up at the configured rate."""
+    tested, rate = evidence.range_test, evidence.learning_rate
+    if tested.get("judged") != "too high":
+        return None
+    suggested = float(f"{tested['suggested']:.2g}")
+    return Diagnosis(
+        "rate_too_high",
+        f"at the learning rate of {short(rate)} the loss has blown up in the range test, which it did at"
+        f" {short(tested['blows_up_at'])}",
+        (
+            ("learning rate", short(rate)),
+            ("the loss falls from", short(tested["falls_from"])),
+            ("the loss blows up at", short(tested["blows_up_at"])),
+            ("suggested", short(suggested)),
+        ),
+        0.9,
+        Cure("take the suggested rate", {"training.learning_rate": suggested}),
     )

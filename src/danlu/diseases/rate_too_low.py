@@ -16,6 +16,8 @@ def look(evidence: TrainingEvidence) -> Diagnosis | None:
     """Little was learnt, the loss is still falling or has not begun to, and weights change by less than 1/30,000 in a
     step, or the rate is far below the usual one.
     """
+    if evidence.range_test:
+        return _probed(evidence)
     rate, usual = evidence.learning_rate, evidence.usual_setting("training.learning_rate")
     start, end = evidence.first_loss, evidence.last_loss
     if not (math.isfinite(start) and math.isfinite(end)):
@@ -48,4 +50,24 @@ def look(evidence: TrainingEvidence) -> Diagnosis | None:
             {"training.learning_rate": cured} if cured is not None else {},
         ),
         Chart("step", "loss", {"loss": loss_line(evidence)}, {"guessing": evidence.guessing_loss}),
+    )
+
+
+def _probed(evidence: TrainingEvidence) -> Diagnosis | None:
+    """By a range test: the loss begins to fall at a higher rate only."""
+    tested, rate = evidence.range_test, evidence.learning_rate
+    if tested.get("judged") != "too low":
+        return None
+    suggested = float(f"{tested['suggested']:.2g}")
+    return Diagnosis(
+        "rate_too_low",
+        f"the learning rate of {short(rate)} is below {short(tested['falls_from'])}, where the loss begins to fall in the"
+        " range test",
+        (
+            ("learning rate", short(rate)),
+            ("the loss falls from", short(tested["falls_from"])),
+            ("suggested", short(suggested)),
+        ),
+        0.9,
+        Cure("take the suggested rate", {"training.learning_rate": suggested}),
     )
