@@ -307,7 +307,7 @@ def test_no_missing_number_makes_a_disease_fail(name: str) -> None:
         values = {key: value for key, value in vars(base).items() if key in TrainingEvidence.__dataclass_fields__}
         for key in rng.sample(sorted(values), rng.randint(1, 6)):
             values[key] = TrainingEvidence.__dataclass_fields__[key].default
-            if key in ("first", "settings", "usual", "counts", "leaked"):
+            if key in ("first", "settings", "usual", "counts", "leaked", "overfit", "range_test"):
                 values[key] = {}
         if values["watched"] and rng.random() < 0.5:
             values["watched"] = [

@@ -14,15 +14,16 @@ def look(evidence: TrainingEvidence) -> Diagnosis | None:
     if not told or told["reached"] or told["ran_out"]:
         return None
     losses = [math.nan if loss is None else loss for loss in told["losses"]]
+    first, last = (short(loss) if math.isfinite(loss) else "no number" for loss in (losses[0], losses[-1]))
     right = f", {percent(told['accuracies'][-1])} right" if told["accuracies"] else ""
     return Diagnosis(
         "cannot_overfit",
-        f"the model cannot learn {told['examples']} examples by heart ({told['stop_reason']}: loss {short(losses[0])} →"
-        f" {short(losses[-1])}{right}): it, its loss or the labels are broken",
+        f"the model cannot learn {told['examples']} examples by heart ({told['stop_reason']}: loss {first} →"
+        f" {last}{right}): it, its loss or the labels are broken",
         (
             ("examples", f"{told['examples']}"),
             ("steps", f"{told['steps']:,}"),
-            ("loss, first → last", f"{short(losses[0])} → {short(losses[-1])}"),
+            ("loss, first → last", f"{first} → {last}"),
         ),
         0.9,
         Cure("look at the findings above it, at `forward`, at the loss and at the labels of the batch"),

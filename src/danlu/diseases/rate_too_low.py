@@ -61,8 +61,8 @@ def _probed(evidence: TrainingEvidence) -> Diagnosis | None:
     suggested = float(f"{tested['suggested']:.2g}")
     return Diagnosis(
         "rate_too_low",
-        f"the learning rate of {short(rate)} is below {short(tested['falls_from'])}, where the loss begins to fall in the"
-        " range test",
+        f"the learning rate of {short(rate)} is below {short(tested['falls_from'])}, where the loss begins to fall in"
+        " the range test",
         (
             ("learning rate", short(rate)),
             ("the loss falls from", short(tested["falls_from"])),
