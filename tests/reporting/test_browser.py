@@ -39,7 +39,11 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]
         texts = danlu.train(reviews, QUICK, name="文本")
         for run in (*runs, texts):
             danlu.evaluate(run)
+        cold = danlu.train(pictures, {**QUICK, "training.learning_rate": 1e-9}, name="太慢")
+        danlu.diagnose(cold)
+        danlu.diagnose(runs[0])
         yield {
+            "diagnosis": cold.diagnosis_file,
             "report of pictures": danlu.report(runs[0]),
             "report of texts": danlu.report(texts),
             "inspection of pictures": danlu.inspect(pictures).page,
