@@ -54,7 +54,7 @@ def test_sick_run_is_clearly_worse_than_the_same_without_its_fault(name: str) ->
 @pytest.mark.parametrize("name", [*HEALTHY, *HEALTHY_SLOW])
 def test_healthy_run_answers_well(name: str) -> None:
     run = {**HEALTHY, **HEALTHY_SLOW}[name]()
-    assert (score_of(run) or 0) > 0.8
+    assert (score_of(run) or 0) > 0.75
 
 
 def test_names_of_runs_are_never_taken() -> None:
