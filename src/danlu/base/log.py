@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,6 +41,15 @@ def failure(where: str, error: Exception) -> None:
 
     told = "".join(traceback.format_exception(error))
     print(f"internal error ({where}):\n{told}", file=sys.stderr, flush=True)
+
+
+def pasted(word: str) -> str:
+    """A word as a shell reads it back, quoted only where it has to be: names in any language stay as they are.
+
+    >>> pasted("照片"), pasted("my photos"), pasted("data.split=[0.6,0.2,0.2]")
+    ('照片', "'my photos'", "'data.split=[0.6,0.2,0.2]'")
+    """
+    return word if re.fullmatch(r"[\w@%+=:,./-]+", word) else shlex.quote(word)
 
 
 def display_width(text: str) -> int:

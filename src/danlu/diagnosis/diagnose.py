@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from danlu.base.files import write_sealed_json
+from danlu.base.log import pasted
 from danlu.base.runs import Run, find_run
 from danlu.diagnosis.layers import layer_table
 from danlu.diagnosis.reading import read_evidence
@@ -90,10 +90,10 @@ def command_of(cure: Cure, run: Run) -> str | None:
     """The line that trains again as the run was trained, but for the cure; or the verb that helps."""
     if run.is_own():
         return None
-    data = shlex.quote(str(run.status()["data"]))
+    data = pasted(str(run.status()["data"]))
     if cure.settings:
-        words = " ".join(shlex.quote(f"{key}={_word(value)}") for key, value in cure.settings.items())
-        return f"danlu train {data} --config {shlex.quote(str(run.config_file))} {words}"
+        words = " ".join(pasted(f"{key}={_word(value)}") for key, value in cure.settings.items())
+        return f"danlu train {data} --config {pasted(str(run.config_file))} {words}"
     if cure.command:
         return f"danlu {cure.command.replace('DATA', data)}"
     return None

@@ -9,6 +9,7 @@ from danlu.diseases.evidence import TrainingEvidence, percent
 
 RATIO, LARGE_RATIO = 4.0, 10.0
 WORSE = 0.75
+ENOUGH = 30  # examples of the rare class, to learn from as many of the others
 
 
 def look(evidence: TrainingEvidence) -> Diagnosis | None:
@@ -43,7 +44,9 @@ def look(evidence: TrainingEvidence) -> Diagnosis | None:
         tuple(rows),
         0.9 if suffers and ratio >= RATIO else 0.5,
         Cure(
-            "weigh the classes, or draw them equally often; judge by macro recall, not by accuracy",
-            {"training.class_weights": "balanced"},
+            "draw the classes equally often, or weigh them; judge by macro recall, not by accuracy",
+            {"training.sampling": "undersample"}
+            if ratio >= LARGE_RATIO and counts[rare] >= ENOUGH
+            else {"training.class_weights": "balanced"},
         ),
     )

@@ -8,6 +8,7 @@ from danlu.diseases.diagnosis import Chart, Cure, Diagnosis
 from danlu.diseases.evidence import TrainingEvidence, short, watched_line
 
 TINY, SMALL = 1e-4, 1e-3
+DEEP = 8
 SQUEEZING = ("sigmoid", "tanh")
 
 
@@ -28,7 +29,10 @@ def look(evidence: TrainingEvidence) -> Diagnosis | None:
     settings: dict[str, object] = {}
     if evidence.settings.get("model.activation") in SQUEEZING:
         settings["model.activation"] = "relu"
-    if evidence.settings.get("model.batch_norm") is False:
+    dropout = evidence.settings.get("model.dropout")
+    if gradients.shape[1] >= DEEP and isinstance(dropout, (int, float)) and dropout > 0:
+        settings["model.dropout"] = 0  # dropping something in each of so many layers leaves nothing to learn from
+    if not settings and evidence.settings.get("model.batch_norm") is False:
         settings["model.batch_norm"] = True
     first, last = evidence.weight_layers[0], evidence.weight_layers[-1]
     return Diagnosis(
