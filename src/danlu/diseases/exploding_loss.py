@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,11 @@ def look(evidence: TrainingEvidence) -> Diagnosis | None:
     if not (evidence.has_bad_loss or grew or peak > PEAK * max(start, evidence.guessing_loss)):
         return None
     rate = evidence.learning_rate
-    settings = {"training.learning_rate": float(f"{rate / 10:.2g}")} if math.isfinite(rate) else {}
+    settings: dict[str, Any] = {}
+    if rate > 10 * evidence.usual_setting("training.learning_rate"):
+        settings["training.learning_rate"] = "auto"
+    elif math.isfinite(rate):
+        settings["training.learning_rate"] = float(f"{rate / 10:.2g}")
     if evidence.has_bad_loss:
         step = int(np.flatnonzero(np.isnan(evidence.losses))[0])
         told = f"the loss is no number from step {step + 1:,} on"

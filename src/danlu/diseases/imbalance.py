@@ -9,7 +9,7 @@ from danlu.diseases.evidence import TrainingEvidence, percent
 
 RATIO, LARGE_RATIO = 4.0, 10.0
 WORSE = 0.75
-ENOUGH = 30  # examples of the rare class, to learn from as many of the others
+ENOUGH = 10  # examples of the rare class, to learn from as many of the others
 
 
 def look(evidence: TrainingEvidence) -> Diagnosis | None:
