@@ -18,6 +18,7 @@ from danlu.base.errors import DanluError
 COMMANDS = {
     "train": ("danlu.cli.train", "Train a classifier on a folder, a table or a known data set."),
     "inspect": ("danlu.cli.inspect", "Describe data and look for its faults before training."),
+    "tune": ("danlu.cli.tune", "Search for better settings, and train the best."),
     "evaluate": ("danlu.cli.evaluate", "Score a run on its test part or on other data."),
     "report": ("danlu.cli.report", "Write the report of a run anew, or its charts as PNG files."),
     "compare": ("danlu.cli.compare", "Compare runs on the same test examples."),

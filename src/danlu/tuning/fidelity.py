@@ -114,6 +114,18 @@ class Trainings:
             }
         ), fidelity
 
+    def words_for(self, values: Mapping[str, Any], epochs: int) -> dict[str, Any]:
+        """The settings by which `danlu train` does what a trial did in so many epochs: the trial's own, the length
+        where it is another, and what would be chosen otherwise for that length."""
+        full = self.config_for(values)
+        if epochs == int(full.settings.training.epochs):
+            return dict(values)
+        short, _ = self.shortened(full, epochs / int(full.settings.training.epochs))
+        words = {**values, "training.epochs": epochs}
+        chosen = {key: value for key, value, _ in self.config_for(words).rows()}
+        wanted = {key: value for key, value, _ in short.rows()}
+        return words | {key: value for key, value in wanted.items() if chosen.get(key) != value}
+
     def train(self, config: Config, share: float, on_epoch: Callable[[EpochRow], None] = lambda row: None) -> Score:
         """Train settings at a share of their full length, from scratch; nothing is written.
 
