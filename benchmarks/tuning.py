@@ -1,4 +1,4 @@
-"""Time to a validation loss: danlu's search against random search and Optuna's tutorial set-up; and the tuner's own time.
+"""Time to a validation loss: danlu's search against random search and Optuna's tutorial set-up; the tuner's own time.
 
 The score to reach is the best that 50 random full-length trials of the same seed found, and random search needs as long
 as it took to find it. A score counts at the epoch at which it was seen, whatever the length of that training: a model
@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -168,10 +169,8 @@ def _random(prepared: Any, seed: int, trials: int, watch: Watch) -> Any:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
     for _ in range(trials):
         values = suggest(study.ask(), prepared.plan.space)
-        try:
+        with suppress(DanluError):  # a loss that is no number
             prepared.trainings.train(prepared.trainings.config_for(values), 1.0, lambda row: watch(row.validation_loss))
-        except DanluError:
-            pass
         yield None
 
 

@@ -17,7 +17,20 @@ from danlu.tuning.fidelity import Score, Trainings
 from danlu.tuning.plan import SearchPlan, Values, settings_tree
 from danlu.tuning.search import Tried
 
-COLUMNS = ("number", "state", "fidelity", "score", "validation_loss", "validation_accuracy", "epochs", "seconds")
+COLUMNS = (
+    "number",
+    "state",
+    "defaults",
+    "fidelity",
+    "score",
+    "validation_loss",
+    "validation_accuracy",
+    "epochs",
+    "first_score",
+    "best_score",
+    "seconds",
+    "reason",
+)
 
 
 @dataclass(frozen=True)
@@ -78,19 +91,31 @@ def find_best(tried: Iterable[Tried], plan: SearchPlan, trainings: Trainings) ->
 
 
 def write_trials(study: Study, plan: SearchPlan, tried: Sequence[Tried]) -> None:
-    """`trials.csv`: one row a trial, with the settings it tried."""
+    """`trials.csv`: one row a trial, with the settings it tried. `score`, loss, accuracy and epochs are those of its
+    last training; `first_score`: at the lowest rung; `best_score`: of those on the whole train part.
+    """
     keys = plan.space.keys()
     rows = []
     for one in tried:
-        score = one.scores[-1] if one.scores else None
-        told: list[Any] = [one.number, one.state, round(one.fidelity, 4)]
-        if score is None:
-            told += ["", "", "", ""]
-        else:
-            told += [score.value(plan.best_by), score.loss, score.accuracy, score.epochs]
-        told += [round(one.seconds, 3), *(readable_value(one.values[k]) if k in one.values else "" for k in keys)]
-        rows.append([*told, one.reason or ""])
-    write_csv(study.trials_file, (*COLUMNS, *keys, "reason"), rows)
+        told: dict[str, Any] = {
+            "number": one.number,
+            "state": one.state,
+            "defaults": str(one.is_defaults).lower(),
+            "fidelity": round(one.fidelity, 4),
+            "seconds": round(one.seconds, 3),
+            "reason": one.reason or "",
+        }
+        if one.scores:
+            last = one.scores[-1]
+            told["score"] = last.value(plan.best_by)
+            told |= {"validation_loss": last.loss, "validation_accuracy": last.accuracy, "epochs": last.epochs}
+            told["first_score"] = one.scores[0].value(plan.best_by)
+            whole = [score.value(plan.best_by) for score in one.scores if score.data_share == 1]
+            if whole:
+                told["best_score"] = min(whole) if plan.direction == "minimize" else max(whole)
+        told |= {key: readable_value(one.values[key]) for key in keys if key in one.values}
+        rows.append([told.get(name, "") for name in (*COLUMNS, *keys)])
+    write_csv(study.trials_file, (*COLUMNS, *keys), rows)
 
 
 def write_best(study: Study, plan: SearchPlan, best: Best, gain: str) -> None:

@@ -121,6 +121,8 @@ def _search_in(study: Study, search: SearchSettings, prepared: Prepared, place: 
             started=status.get("started") or datetime.now().astimezone().isoformat(timespec="seconds"),
             storage=str(place) if place.url else None,
             joined=status.get("joined", not is_new and not status),
+            run=status.get("run"),
+            failure=None,
             trials=trials,
             minutes=search.minutes,
             workers=search.workers,
