@@ -11,7 +11,10 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path[:0] = [
     str(Path(__file__).parent),
-    *(str(Path(__file__).parent / room) for room in ("training", "exporting", "serving", "deploy", "monitoring")),
+    *(
+        str(Path(__file__).parent / room)
+        for room in ("training", "exporting", "serving", "deploy", "monitoring", "tuning")
+    ),
 ]
 
 
