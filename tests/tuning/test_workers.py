@@ -22,7 +22,7 @@ from danlu import SearchSettings
 from danlu.base.studies import Study, find_study
 from danlu.tuning.plan import SearchPlan
 from danlu.tuning.search import Search, Tried
-from danlu.tuning.storage import open_storage, place_of
+from danlu.tuning.storage import open_storage, opened, place_of
 from pictures import write_pictures
 
 DANLU = [sys.executable, "-m", "danlu"]
@@ -153,7 +153,7 @@ def test_two_workers_finish_one_study_in_postgresql(server: str, tmp_path: Path)
     study = find_study("pg")
     assert study.status()["tried"] == 10
     assert not study.journal_file.exists()
-    assert "is spoken by pg8000" in done.stderr
+    assert "storage: postgresql+pg8000://danlu:***@" in done.stderr
     assert "s3cret" not in done.stderr + done.stdout
     for path in tmp_path.rglob("*"):
         if path.is_file():
@@ -195,7 +195,9 @@ def test_searches_with_one_seed_try_the_same_in_both_storages(server: str, tmp_p
     in_file = search_in(tmp_path)
     in_file.run(Budget(trials=10))
     plan = plan_of()
-    in_database = Search(plan, open_storage(place_of(server, tmp_path / "unused")), FakeTrainings())  # type: ignore[arg-type]
-    in_database.open([(plan.defaults, True)])
-    in_database.run(Budget(trials=10))
-    assert [one.values for one in in_database.tried()] == [one.values for one in in_file.tried()]
+    with opened(place_of(server, tmp_path / "unused")) as storage:
+        in_database = Search(plan, storage, FakeTrainings())  # type: ignore[arg-type]
+        in_database.open([(plan.defaults, True)])
+        in_database.run(Budget(trials=10))
+        found = [one.values for one in in_database.tried()]
+    assert found == [one.values for one in in_file.tried()]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
@@ -133,15 +134,18 @@ class Search:
 
     def _ask(self, budget: Budget) -> optuna.Trial | None:
         reclaim(self.study)
-        if self.study._storage.__class__.__name__ == "_CachedStorage":
-            optuna.storages.fail_stale_trials(self.study)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            optuna.storages.fail_stale_trials(self.study)  # of other machines, by their heartbeats in a database
         trials = self.study.get_trials(deepcopy=False)
         if budget.is_over() and any(trial.state == TrialState.COMPLETE for trial in trials):
             return None
         if not self._is_left(trials, budget):
             return None
-        self.study.sampler = self._sampler(len(trials))
-        trial = self.study.ask()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that groups are new, and that heartbeats are for `optimize`
+            self.study.sampler = self._sampler(len(trials))
+            trial = self.study.ask()
         trial.set_user_attr(OWNER, self.mark)
         if budget.trials is not None:
             before = [t for t in self.study.get_trials(deepcopy=False) if _counts(t) and t.number < trial.number]

@@ -14,9 +14,9 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 
-from danlu.base import log
 from danlu.base.errors import ConfigError, DanluError, MachineError
 from danlu.tuning.journal import JournalFile
+from danlu.tuning.owners import enqueue_again
 
 POSTGRESQL = ("postgresql", "postgres", "postgresql+pg8000")
 DRIVER = "postgresql+pg8000"
@@ -61,8 +61,6 @@ def place_of(storage: str | None, journal: Path) -> Place:
         raise ConfigError(f"`{shown}` is no URL: {error}", hint="`postgresql://USER@HOST:PORT/DATABASE`") from None
     if not parts.hostname or not parts.path.strip("/"):
         raise ConfigError(f"`{shown}` names no host or no database", hint="`postgresql://USER@HOST:PORT/DATABASE`")
-    if parts.scheme.lower() != DRIVER:
-        log.say(f"storage: `{parts.scheme}://` is spoken by pg8000, as `{DRIVER}://`")
     network = parts.netloc
     if parts.password is None and parts.username and os.environ.get("PGPASSWORD"):
         from urllib.parse import quote
@@ -85,8 +83,28 @@ def open_storage(place: Place) -> BaseStorage:
             engine_kwargs={"pool_pre_ping": True},
             heartbeat_interval=BEAT_SECONDS,
             grace_period=GRACE_SECONDS,
+            heartbeat_stale_trial_callback=enqueue_again,
         )
         return optuna.storages.get_storage(storage)
+
+
+@contextmanager
+def opened(place: Place) -> Iterator[BaseStorage]:
+    """The storage inside the block, in which a database that fails is told without its password."""
+    with secrets_kept(place):
+        storage = open_storage(place)
+        try:
+            yield storage
+        finally:
+            close(storage)
+
+
+def close(storage: BaseStorage) -> None:
+    """Give the connections to a database back."""
+    backend = getattr(storage, "_backend", None)
+    if isinstance(backend, RDBStorage):
+        backend.remove_session()
+        backend.engine.dispose()
 
 
 @contextmanager
@@ -129,7 +147,6 @@ def scrubbed(text: str, place: Place) -> str:
 def quiet() -> None:
     """danlu tells what happens; Optuna's own lines would stand beside it."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
 
 def _plain(reason: object) -> str:

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
@@ -46,10 +46,10 @@ class Workers:
             env=environment,
             start_new_session=True,  # Ctrl-C in the terminal comes here, and is passed on once
         )
-        if process.stdin is not None:
-            process.stdin.write(json.dumps({**self.order, "worker": number}))
-            process.stdin.close()
         self.running[number] = process
+        with suppress(BrokenPipeError):  # it has ended already, which `ended` tells
+            # Not as an argument, which all users of the machine see: it may hold a password.
+            _tell_order(process, {**self.order, "worker": number})
 
     def ended(self) -> Iterator[tuple[int, int]]:
         """(number, exit code) of those that have ended since the last look."""
@@ -102,6 +102,13 @@ def run_workers(search: Search, place: Place, budget: Budget, count: int, on_loo
                     workers.start(1)  # a trial came back to the queue after the others had left
         finally:
             workers.stop()
+
+
+def _tell_order(process: subprocess.Popen[str], order: dict[str, Any]) -> None:
+    if process.stdin is None:
+        return
+    with process.stdin as file:
+        json.dump(order, file)
 
 
 def _look_at_end(workers: Workers, search: Search, number: int, code: int) -> None:

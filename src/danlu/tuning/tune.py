@@ -26,7 +26,7 @@ from danlu.tuning.owners import reclaim
 from danlu.tuning.plan import SearchPlan, SearchSettings, Values
 from danlu.tuning.prepare import Prepared, check_search, prepare_again, prepare_search
 from danlu.tuning.search import Budget, Search, Tried
-from danlu.tuning.storage import Place, open_storage, place_of, secrets_kept
+from danlu.tuning.storage import Place, opened, place_of
 from danlu.tuning.supervise import run_workers
 from danlu.tuning.telling import Best, command_of, find_best, gain_told, line_of, say_space, write_best, write_trials
 
@@ -85,9 +85,9 @@ def tune(
     if data is None:
         raise ConfigError("no DATA given", hint="`danlu tune photos/`, or a name from `danlu data list`")
     checked = read_config(config, words, settings)
+    place_of(search.storage, Path())  # what is refused is refused before anything is written
     known = existing_study(name) if name is not None else None
     study = known or create_study(name, short_name(data))
-    place_of(search.storage, study.journal_file)  # told before the data is read
     return _hold_and_search(study, search, (data, checked))
 
 
@@ -106,8 +106,8 @@ def _hold_and_search(study: Study, search: SearchSettings, begun: tuple[str | Pa
 def _search_in(study: Study, search: SearchSettings, prepared: Prepared, place: Place) -> Tuning:
     status = study.status() if study.status_file.exists() else {}
     plan, used = prepared.plan, float(status.get("seconds", 0.0))
-    with secrets_kept(place):
-        looking = Search(plan, open_storage(place), prepared.trainings)
+    with opened(place) as storage:
+        looking = Search(plan, storage, prepared.trainings)
         is_new = looking.open(prepared.first)
         started = time.time()
         trials = search.trials
@@ -149,7 +149,7 @@ def _search_in(study: Study, search: SearchSettings, prepared: Prepared, place: 
         if best is None:
             progress.write("failed", failure="every trial failed")
             raise _all_failed(tried)
-    return _finish(study, prepared, tried, best, progress)
+        return _finish(study, prepared, tried, best, progress)
 
 
 def _run(looking: Search, place: Place, budget: Budget, workers: int, progress: _Progress) -> None:
@@ -295,7 +295,10 @@ def _place(study: Study, search: SearchSettings, status: Mapping[str, Any]) -> P
         )
     if search.storage and status and not kept:
         raise ConfigError(f"the trials of `{study}` are in its own journal", hint="leave `--storage` out")
-    return place_of(search.storage, study.journal_file)
+    place = place_of(search.storage, study.journal_file)
+    if search.storage and not search.storage.startswith("postgresql+"):
+        log.say(f"storage: {place}, which pg8000 speaks with")
+    return place
 
 
 def _say_start(plan: SearchPlan, looking: Search, budget: Budget) -> None:

@@ -38,15 +38,15 @@ def search_as_told(told: dict[str, Any]) -> None:
     from danlu.tuning.plan import SearchPlan
     from danlu.tuning.prepare import prepare_again
     from danlu.tuning.search import Budget, Search, Tried
-    from danlu.tuning.storage import Place, open_storage, secrets_kept
+    from danlu.tuning.storage import Place, opened
     from danlu.tuning.telling import find_best, line_of
 
     plan = SearchPlan.from_json(told["plan"])
     journal = Path(told["journal"]) if told["journal"] else None
     place = Place(journal=journal, url=told["url"])
-    with secrets_kept(place):
-        trainings = prepare_again(plan).trainings
-        search = Search(plan, open_storage(place), trainings, worker=told["worker"])
+    trainings = prepare_again(plan).trainings
+    with opened(place) as storage:
+        search = Search(plan, storage, trainings, worker=told["worker"])
 
         def tell(tried: Tried) -> None:
             log.say(line_of(tried, plan, find_best(search.tried(), plan, trainings)))
