@@ -56,6 +56,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=list(DATA), choices=list(DATA), help="data sets")
     parser.add_argument("--trials", type=int, default=TRIALS, help="of random search, and at most of the others")
     parser.add_argument("--settings", nargs="*", default=[], help="section.key=value for all")
+    parser.add_argument("--without", nargs="*", default=[], choices=COMPETITORS[1:], help="competitors to leave out")
     parser.add_argument("--child", help=report.argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, help=report.argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -95,7 +96,7 @@ def main() -> None:
 def _round(arguments: Any, data: str, seed: int, folder: Path, name: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     target = None
-    for who in COMPETITORS:
+    for who in (one for one in COMPETITORS if one not in arguments.without):
         told = {"data": data, "who": who, "seed": seed, "trials": arguments.trials, "target": target}
         told["words"] = arguments.settings
         command = [sys.executable, Path(__file__).resolve(), "--texts", arguments.texts.resolve()]
@@ -208,6 +209,7 @@ def _tutorial(prepared: Any, seed: int, trials: int, watch: Watch, seeded: bool)
 
 def _danlu(prepared: Any, seed: int, trials: int, watch: Watch, with_defaults: bool) -> Any:
     """The search of `danlu tune`, with its journal on disk, without the run at its end."""
+    from danlu.tuning.prepare import first_trials
     from danlu.tuning.search import Budget, Search
     from danlu.tuning.storage import Place, open_storage
 
@@ -227,7 +229,7 @@ def _danlu(prepared: Any, seed: int, trials: int, watch: Watch, with_defaults: b
         plan = replace(prepared.plan, seed=seed)
         search = Search(plan, open_storage(Place(journal=Path(folder) / "journal.log")), trainings)
         search.stops_at = (Reached,)
-        search.open(prepared.first if with_defaults else [])
+        search.open(first_trials(plan, prepared.start, trainings) if with_defaults else [])
         for number in range(trials):
             search.run(Budget(trials=number + 1))
             yield None
@@ -269,7 +271,7 @@ def overhead(folder: Path, trials: int) -> dict[str, Any]:
 
 def table(name: str, rounds: list[dict[str, Any]]) -> list[dict[str, Any]]:
     rows = []
-    for who in COMPETITORS:
+    for who in (one for one in COMPETITORS if one in rounds[0]):
         found = [one[who] for one in rounds]
         times = [one["seconds"] for one in found]
         gains = [one[RANDOM]["seconds"] / one[who]["seconds"] for one in rounds]

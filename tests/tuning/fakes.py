@@ -73,5 +73,5 @@ def search_in(folder: Path, trainings: Any = None, **plan: Any) -> Search:
     """A search with its journal in a folder, begun with the defaults."""
     made = plan_of(**plan)
     search = Search(made, open_storage(Place(journal=folder / "journal.log")), trainings or FakeTrainings())
-    search.open([(made.defaults, True)])
+    search.open([(made.defaults, "defaults")])
     return search

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
 import time
@@ -14,7 +15,8 @@ from fakes import DEFAULTS, SPACE, FakeTrainings, loss_of, search_in
 from optuna.trial import TrialState
 
 from danlu.base.errors import ConfigError, ModelError
-from danlu.tuning.owners import OWNER, is_gone, own_mark, reclaim
+from danlu.tuning.owners import NEAR, OWNER, is_gone, own_mark, reclaim
+from danlu.tuning.plan import coded
 from danlu.tuning.search import Budget, Tried
 from danlu.tuning.telling import find_best
 
@@ -70,6 +72,26 @@ def test_resumed_search_tries_what_an_uninterrupted_one_does(tmp_path: Path) -> 
         parts = search_in(tmp_path / "parts")
         parts.run(Budget(trials=trials))
     assert values_of(parts.tried()) == values_of(whole.tried())
+
+
+def test_settings_near_the_defaults_are_tried_in_full(tmp_path: Path) -> None:
+    trainings = FakeTrainings()
+    search = search_in(tmp_path, trainings)
+    near = SPACE.near(DEFAULTS, random.Random(0))
+    search.study.enqueue_trial(coded(near, SPACE), user_attrs={NEAR: True})
+    search.run(Budget(trials=2))
+    assert trainings.calls[3:] == [(search.tried()[1].values, 1)]
+    assert search.tried()[1].first is None
+
+
+def test_near_settings_lie_in_the_space_and_around_the_defaults() -> None:
+    rng = random.Random(0)
+    drawn = [SPACE.near(DEFAULTS, rng) for _ in range(300)]
+    assert all(SPACE.common[key].holds(value) for values in drawn for key, value in values.items())
+    rates = sorted(values["training.learning_rate"] for values in drawn)
+    assert 2e-3 < rates[150] < 4.5e-3
+    assert rates[30] > 6e-4
+    assert {values["training.batch_size"] for values in drawn} == {32, 64, 128}
 
 
 def test_poor_trials_are_stopped_early(tmp_path: Path) -> None:

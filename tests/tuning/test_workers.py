@@ -197,7 +197,7 @@ def test_searches_with_one_seed_try_the_same_in_both_storages(server: str, tmp_p
     plan = plan_of()
     with opened(place_of(server, tmp_path / "unused")) as storage:
         in_database = Search(plan, storage, FakeTrainings())  # type: ignore[arg-type]
-        in_database.open([(plan.defaults, True)])
+        in_database.open([(plan.defaults, "defaults")])
         in_database.run(Budget(trials=10))
         found = [one.values for one in in_database.tried()]
     assert found == [one.values for one in in_file.tried()]

@@ -16,8 +16,8 @@ import numpy as np
 from danlu.base import log
 from danlu.base.config import Config, read_config
 from danlu.data.batches import stream_seed
+from danlu.data.decode import PixelRows
 from danlu.data.prepare import Part, PreparedData
-from danlu.inputs.images import ImageRecipe
 from danlu.training.assemble import build_batches, build_trainer, choose_device, first_model, use_threads
 from danlu.training.keeper import Hooks
 from danlu.training.recorder import EpochRow
@@ -166,8 +166,13 @@ class Trainings:
                 if len(members := order[whole.labels[order] == label])
             ]
             chosen = np.sort(np.concatenate(kept))
-            is_array = isinstance(self.prepared.recipe, ImageRecipe)
-            inputs = whole.inputs[chosen] if is_array else [whole.inputs[place] for place in chosen]
-            self.parts[share] = Part(inputs, whole.labels[chosen], whole.indices[chosen])
+            self.parts[share] = Part(_taken(whole.inputs, chosen), whole.labels[chosen], whole.indices[chosen])
         parts = {**self.prepared.parts, "train": self.parts[share]}
         return PreparedData(**{**vars(self.prepared), "parts": parts})
+
+
+def _taken(inputs: Any, chosen: np.ndarray) -> Any:
+    """Some inputs of a part, which stay where they are: in memory or on disk."""
+    if isinstance(inputs, PixelRows):
+        return PixelRows(inputs.pixels, inputs.places[chosen])
+    return inputs[chosen] if isinstance(inputs, np.ndarray) else [inputs[place] for place in chosen]

@@ -1,7 +1,7 @@
 """Which settings the score depends on, by PED-ANOVA (Watanabe, Bansal and Hutter, 2023).
 
-Computed on the lowest rung, which every trial has: scores of different rungs are not comparable, and of the trials that
-were trained in full there are few, all of them good.
+Computed on the lowest rung, which nearly every trial has: scores of different rungs are not comparable, and of the
+trials that were trained in full there are few, all of them good.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def write_importance(study: Study, plan: SearchPlan, tried: Sequence[Tried]) -> 
 
 def importance_of(plan: SearchPlan, tried: Sequence[Tried]) -> dict[str, float]:
     """Shares by key, the largest first."""
-    scored = [one for one in tried if one.scores and math.isfinite(one.scores[0].value(plan.best_by))]
+    scored = [(one, one.first.value(plan.best_by)) for one in tried if one.first is not None]
     if len(scored) < FEWEST_TRIALS:
         return {}
     distributions: dict[str, optuna.distributions.BaseDistribution] = {}
@@ -41,13 +41,13 @@ def importance_of(plan: SearchPlan, tried: Sequence[Tried]) -> dict[str, float]:
             distributions[named.name] = _distribution(named.dimension)
             keys[named.name] = named.key
     seen = optuna.create_study(direction=plan.direction)
-    for one in scored:
+    for one, score in scored:
         params = coded(one.values, plan.space)
         seen.add_trial(
             optuna.trial.create_trial(
                 params=params,
                 distributions={name: distributions[name] for name in params},
-                value=one.scores[0].value(plan.best_by),
+                value=score,
             )
         )
     with warnings.catch_warnings():

@@ -14,7 +14,8 @@ from optuna.trial import FrozenTrial, TrialState
 from danlu.base.machine import is_alive
 
 MARK_SECONDS = 30
-OWNER, REASON, DEFAULTS = "owner", "reason", "defaults"
+OWNER, REASON = "owner", "reason"
+DEFAULTS, NEAR = "defaults", "near"  # of the trials a search begins with
 
 
 def own_mark() -> dict[str, Any]:
@@ -48,7 +49,7 @@ def give_back(study: optuna.Study, trial: FrozenTrial | optuna.Trial) -> bool:
 def enqueue_again(study: optuna.Study, trial: FrozenTrial) -> None:
     """Queue the settings of a lost trial; whatever it had not drawn yet is drawn anew."""
     params = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
-    kept = {key: value for key, value in trial.user_attrs.items() if key == DEFAULTS}
+    kept = {key: value for key, value in trial.user_attrs.items() if key in (DEFAULTS, NEAR)}
     study.enqueue_trial(params, user_attrs={**kept, "again": trial.number})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +16,13 @@ from danlu.models import MODELS
 from danlu.training.assemble import build_batches, choose_device, first_model, measured_choices
 from danlu.training.start import Plan, describe_model, plan_training, readable_value, resolve
 from danlu.tuning.fidelity import Trainings
+from danlu.tuning.owners import DEFAULTS, NEAR
 from danlu.tuning.plan import SAMPLERS, SearchPlan, SearchSettings, Values, is_list_space
 from danlu.tuning.space import MODEL, MOST_COMBINATIONS, SearchSpace, default_space, read_space
 
 MEASURED = ("training.threads", "training.channels_last", "training.precision", "training.compile")
-First = list[tuple[Values, bool]]
+NEAR_TRIALS = 6
+First = list[tuple[Values, str]]
 
 
 @dataclass(frozen=True)
@@ -81,9 +84,10 @@ def prepare_search(data: str | Path, checked: Config, search: SearchSettings, na
         sampler=sampler,
         seed=checked.settings.training.seed,
         best_by=checked.settings.training.best_by,
+        lowest=lowest_share(int(start.config.settings.training.epochs)),
     )
     trainings = Trainings(checked, start.prepared, measured)
-    return Prepared(plan, trainings, _first_trials(plan, start, trainings), start)
+    return Prepared(plan, trainings, first_trials(plan, start, trainings), start)
 
 
 def prepare_again(plan: SearchPlan) -> Prepared:
@@ -92,7 +96,17 @@ def prepare_again(plan: SearchPlan) -> Prepared:
     with log.silence():
         start = plan_training(plan.data, checked)
     trainings = Trainings(checked, start.prepared, plan.measured)
-    return Prepared(plan, trainings, _first_trials(plan, start, trainings), start)
+    return Prepared(plan, trainings, first_trials(plan, start, trainings), start)
+
+
+def lowest_share(full_epochs: int) -> float:
+    """Of the first training of a trial: a ninth where that is two epochs, else a third. In less than that the rate at
+    which settings learn is all that shows.
+
+    >>> round(lowest_share(20), 3), round(lowest_share(6), 3)
+    (0.111, 0.333)
+    """
+    return 1 / 9 if full_epochs >= 18 else 1 / 3
 
 
 def asked_settings(config: Config) -> Values:
@@ -165,13 +179,17 @@ def describe_options(config: Config) -> Values:
     return {f"model.{name}": value for name, value in options.model_validate(own).model_dump().items()}
 
 
-def _first_trials(plan: SearchPlan, start: Plan, trainings: Trainings) -> First:
-    """The defaults; then every combination of a grid, or the recipes of the other architectures."""
-    first: First = [(plan.defaults, True)]
+def first_trials(plan: SearchPlan, start: Plan, trainings: Trainings) -> First:
+    """The defaults; then every combination of a grid, or the recipes of the other architectures and a few settings near
+    the defaults, which are known to be good: of settings from anywhere most are not."""
+    first: First = [(plan.defaults, DEFAULTS)]
     if plan.sampler == "grid":
-        return first + [(row, False) for row in plan.space.combinations() if row != plan.defaults]
+        return first + [(row, "") for row in plan.space.combinations() if row != plan.defaults]
     for model in plan.space.models:
         if model != start.config.settings.model.name:
             config = trainings.config_for({MODEL: model})
-            first.append(({MODEL: model, **_defaults(config, plan.space)}, False))
+            first.append(({MODEL: model, **_defaults(config, plan.space)}, ""))
+    if plan.sampler == "tpe":
+        rng = random.Random(plan.seed)  # noqa: S311 (no secret)
+        first += [(plan.space.near(plan.defaults, rng), NEAR) for _ in range(NEAR_TRIALS)]
     return first

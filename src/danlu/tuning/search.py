@@ -1,9 +1,9 @@
 """The search as one worker does it: ask for settings, train them rung by rung, tell what came of it.
 
-Trial 0 is danlu's defaults in full. Every other trial is trained at the lowest rung first, from scratch and with a
-schedule of that length, and goes on while it is among the best third of those that came so far (asynchronous
-successive halving: Li et al., 2020); the next settings come from the tree-structured Parzen estimator over all
-parameters together (Bergstra et al., 2011; Falkner et al., 2018).
+Trial 0 is danlu's defaults in full, and a few settings near them follow. Every other trial is trained at the lowest
+rung first, from scratch and with a schedule of that length, and goes on while it is among the best third of those that
+came so far (asynchronous successive halving: Li et al., 2020); the next settings come from the tree-structured Parzen
+estimator over all parameters together (Bergstra et al., 2011; Falkner et al., 2018).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from danlu.base.errors import ConfigError, ModelError
 from danlu.data.batches import stream_seed
 from danlu.training.recorder import EpochRow
 from danlu.tuning.fidelity import Rung, Score, Trainings, rungs
-from danlu.tuning.owners import DEFAULTS, OWNER, REASON, give_back, is_lost, own_mark, reclaim
+from danlu.tuning.owners import DEFAULTS, NEAR, OWNER, REASON, give_back, is_lost, own_mark, reclaim
 from danlu.tuning.plan import SearchPlan, Values, coded, suggest
 from danlu.tuning.space import SearchSpace
 
@@ -50,12 +50,13 @@ class Budget:
 
 @dataclass(frozen=True)
 class Tried:
-    """A trial that has ended. `scores`: of its rungs; `value`: of the last; `reason`: why it failed."""
+    """A trial that has ended. `scores`: of its rungs, `first`: of the lowest one; `reason`: why it failed."""
 
     number: int
     state: str
     values: Values
     scores: tuple[Score, ...]
+    first: Score | None
     reason: str | None
     seconds: float
     is_defaults: bool
@@ -85,8 +86,9 @@ class Search:
             pruner=optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=plan.factor),
         )
 
-    def open(self, first: Sequence[tuple[Values, bool]]) -> bool:
-        """Queue the first trials unless that was done before: (settings, whether they are the defaults).
+    def open(self, first: Sequence[tuple[Values, str]]) -> bool:
+        """Queue the first trials unless that was done before: (settings, what they are: the defaults, near them, or
+        nothing special).
 
         True for a new study. Raises `ConfigError` when the study was begun as another search.
         """
@@ -99,8 +101,8 @@ class Search:
                     hint="give it the same settings and space, or another `--name`",
                 )
             return False
-        for values, is_defaults in first:
-            attributes = {DEFAULTS: True} if is_defaults else {}
+        for values, what in first:
+            attributes = {what: True} if what else {}
             self.study.enqueue_trial(coded(values, self.plan.space), user_attrs=attributes, skip_if_exists=True)
         self.study.set_user_attr(PLAN, self.plan.shared())
         return True
@@ -175,7 +177,9 @@ class Search:
         is_defaults = bool(trial.user_attrs.get(DEFAULTS))
         values = self._defaults(trial) if is_defaults else suggest(trial, self.plan.space)
         trial.set_user_attr(VALUES, self.plan.defaults if is_defaults else values)
-        for rung in self.rungs:
+        # Settings near the defaults are close to each other: short trainings cannot tell them apart (docs/LOG.md).
+        steps = self.rungs[-1:] if trial.user_attrs.get(NEAR) else self.rungs
+        for rung in steps:
             score = self._train(trial, values, rung, None if is_defaults else budget)
             if isinstance(score, str):
                 trial.set_user_attr(REASON, score)
@@ -236,13 +240,14 @@ class Search:
 def tried_of(trial: FrozenTrial, steps: Sequence[Rung]) -> Tried:
     """A trial as rows and pages show it."""
     told = trial.user_attrs
-    scores = [Score(**told[f"{RUNG}{rung.step}"]) for rung in steps if f"{RUNG}{rung.step}" in told]
+    at = {rung.step: Score(**told[f"{RUNG}{rung.step}"]) for rung in steps if f"{RUNG}{rung.step}" in told}
     state = "lost" if is_lost(trial) else trial.state.name.lower().replace("fail", "failed")
     return Tried(
         number=trial.number,
         state=state,
         values=dict(told.get(VALUES, {})),
-        scores=tuple(scores),
+        scores=tuple(at.values()),
+        first=at.get(steps[0].step),
         reason=told.get(REASON),
         seconds=trial.duration.total_seconds() if trial.duration else 0.0,
         is_defaults=bool(told.get(DEFAULTS)),

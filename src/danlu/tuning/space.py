@@ -16,6 +16,7 @@ and what holds for one architecture alone stands below its name, where several a
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,6 +48,7 @@ NOT_COMPARED = {
 LEARNING_RATE_FACTOR = 10.0
 WEIGHT_DECAY_FACTOR = 30.0
 MOST_COMBINATIONS = 10_000
+NEAR, STAYS = 0.15, 0.6
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,14 @@ class Range:
     def holds(self, value: Any) -> bool:
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
         return is_number and self.low <= value <= self.high and (not self.whole or value == int(value))
+
+    def near(self, value: float, rng: random.Random) -> float:
+        low, high = (math.log(self.low), math.log(self.high)) if self.log else (self.low, self.high)
+        drawn = (math.log(value) if self.log else value) + rng.gauss(0, NEAR) * (high - low)
+        while not low <= drawn <= high:
+            drawn = rng.uniform(low, high)
+        drawn = min(max(float(f"{math.exp(drawn) if self.log else drawn:.4g}"), self.low), self.high)
+        return round(drawn) if self.whole else drawn
 
     def to_yaml(self) -> str:
         low, high = (int(end) if self.whole else float(end) for end in (self.low, self.high))
@@ -81,6 +91,15 @@ class Choices:
 
     def holds(self, value: Any) -> bool:
         return any(_same(value, known) for known in self.values)
+
+    def near(self, value: Any, rng: random.Random) -> Any:
+        if rng.random() < STAYS:
+            return value
+        at = self.place(value)
+        others = [at - 1, at + 1] if self.is_ordered else range(len(self.values))
+        return self.values[
+            rng.choice([place for place in others if 0 <= place < len(self.values) and place != at] or [at])
+        ]
 
     def place(self, value: Any) -> int:
         return next(place for place, known in enumerate(self.values) if _same(value, known))
@@ -135,6 +154,16 @@ class SearchSpace:
         gone = set(keys)
         own = {model: _left(dimensions, gone) for model, dimensions in self.of_model.items()}
         return SearchSpace(_left(self.common, gone), {model: left for model, left in own.items() if left})
+
+    def near(self, values: Mapping[str, Any], rng: random.Random) -> dict[str, Any]:
+        """Settings about as good as these: numbers from a normal distribution around them, a seventh of their range
+        wide, lists mostly as they are or a place beside."""
+        model = values.get(MODEL)
+        found = {MODEL: model} if model in self.models else {}
+        for named in self.dimensions(model):
+            if named.key in values and named.dimension.holds(values[named.key]):
+                found[named.key] = named.dimension.near(values[named.key], rng)
+        return found
 
     def combinations(self) -> list[dict[str, Any]]:
         """Every combination of values, as settings; for spaces of lists alone."""

@@ -109,7 +109,8 @@ def write_trials(study: Study, plan: SearchPlan, tried: Sequence[Tried]) -> None
             last = one.scores[-1]
             told["score"] = last.value(plan.best_by)
             told |= {"validation_loss": last.loss, "validation_accuracy": last.accuracy, "epochs": last.epochs}
-            told["first_score"] = one.scores[0].value(plan.best_by)
+            if one.first is not None:
+                told["first_score"] = one.first.value(plan.best_by)
             whole = [score.value(plan.best_by) for score in one.scores if score.data_share == 1]
             if whole:
                 told["best_score"] = min(whole) if plan.direction == "minimize" else max(whole)

@@ -32,6 +32,7 @@ from danlu.tuning.telling import Best, command_of, find_best, gain_told, line_of
 
 DEFAULT_TRIALS = 50
 WRITE_SECONDS = 2.0
+WORTH_TELLING_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -175,6 +176,11 @@ class _Progress:
     def tell(self, tried: Tried) -> None:
         every = self.looking.tried()
         log.say(line_of(tried, self.plan, find_best(every, self.plan, self.prepared.trainings)))
+        if tried.is_defaults and tried.state == "complete" and tried.scores[-1].seconds > WORTH_TELLING_SECONDS:
+            full = tried.scores[-1].seconds
+            lowest = full * self.looking.rungs[0].share
+            told = f"from about {readable_seconds(lowest)} to {readable_seconds(full)}"
+            log.say(f"a trial takes {told}, by how far it comes; smaller batches take longer")
         self._write_now_and_then(every)
 
     def look(self) -> None:
@@ -304,7 +310,8 @@ def _place(study: Study, search: SearchSettings, status: Mapping[str, Any]) -> P
 def _say_start(plan: SearchPlan, looking: Search, budget: Budget) -> None:
     say_space(plan)
     shares = ", ".join(f"{rung.share:.3g}" for rung in looking.rungs)
-    log.say(f"trial 0 is danlu's defaults; each other one is trained at {shares} of the full budget, while it is good")
+    log.say("trial 0 is danlu's defaults, and settings near them follow, in full")
+    log.say(f"every other trial is trained at {shares} of the full budget, while it is among the best")
     log.say(f"compared by {plan.score_name} at the best epoch; every training has seed {plan.seed}")
     until = [f"{budget.trials} trials"] if budget.trials is not None else []
     if budget.deadline is not None:
