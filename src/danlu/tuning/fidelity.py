@@ -67,7 +67,7 @@ def rungs(lowest: float, factor: int) -> tuple[Rung, ...]:
     [0.111, 0.333, 1.0]
     """
     count = max(0, math.floor(math.log(1 / lowest, factor) + 1e-9))
-    return tuple(Rung(factor ** (place - count), factor**place) for place in range(count + 1))
+    return tuple(Rung(float(factor) ** (place - count), factor**place) for place in range(count + 1))
 
 
 def fidelity_of(share: float, full_epochs: int) -> Fidelity:

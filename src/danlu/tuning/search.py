@@ -76,6 +76,7 @@ class Search:
         self.trainings = trainings
         self.worker = worker
         self.mark = own_mark()
+        self.ended: dict[int, Tried] = {}
         self.stops_at: tuple[type[Exception], ...] = (TimeUp,)  # what ends a training without a fault of its settings
         self.rungs = rungs(plan.lowest, plan.factor) if plan.sampler != "grid" else rungs(1, plan.factor)
         self.study = optuna.create_study(
@@ -124,8 +125,10 @@ class Search:
 
     def tried(self) -> list[Tried]:
         """All trials that have ended, in their order."""
-        ended = [t for t in self.study.get_trials(deepcopy=False) if t.state.is_finished()]
-        return [tried_of(trial, self.rungs) for trial in ended]
+        for trial in self.study.get_trials(deepcopy=False):
+            if trial.state.is_finished() and trial.number not in self.ended:
+                self.ended[trial.number] = tried_of(trial, self.rungs)
+        return [self.ended[number] for number in sorted(self.ended)]
 
     def is_done(self, budget: Budget) -> bool:
         """Whether nothing is left to try or under way."""

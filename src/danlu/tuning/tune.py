@@ -31,6 +31,7 @@ from danlu.tuning.supervise import run_workers
 from danlu.tuning.telling import Best, command_of, find_best, gain_told, line_of, say_space, write_best, write_trials
 
 DEFAULT_TRIALS = 50
+SPACE_HEAD = "# What is searched. Edit a copy and give it back: danlu tune DATA --space space.yaml\n"
 WRITE_SECONDS = 2.0
 WORTH_TELLING_SECONDS = 20.0
 
@@ -133,7 +134,7 @@ def _search_in(study: Study, search: SearchSettings, prepared: Prepared, place: 
             full_epochs=int(prepared.start.config.settings.training.epochs),
             parts={part: len(examples) for part, examples in prepared.start.prepared.parts.items()},
         )
-        write_text(study.space_file, plan.space.to_yaml())
+        write_text(study.space_file, SPACE_HEAD + plan.space.to_yaml())
         _say_start(plan, looking, budget)
         progress = _Progress(study, plan, looking, prepared, used)
         try:
