@@ -225,6 +225,12 @@ def test_sqlite_is_refused_with_the_reason() -> None:
     assert "the journal in the study's folder" in str(caught.value)
 
 
+def test_search_under_torchrun_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "0")
+    with pytest.raises(ConfigError, match="not those of a search"):
+        danlu.tune("digits")
+
+
 def test_unknown_storage_is_refused() -> None:
     with pytest.raises(ConfigError, match="is no storage of a search"):
         danlu.tune("digits", search=SearchSettings(storage="redis://localhost"))

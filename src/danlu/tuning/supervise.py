@@ -39,6 +39,9 @@ class Workers:
     def start(self, number: int) -> None:
         threads = max(1, available_cores() // self.count)
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        gpu = gpu_of(number, _gpu_count(), os.environ.get("CUDA_VISIBLE_DEVICES"))
+        if gpu is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = gpu
         process = subprocess.Popen(
             [sys.executable, "-m", "danlu.tuning.worker"],
             stdin=subprocess.PIPE,
@@ -70,6 +73,24 @@ class Workers:
                 process.kill()
                 process.wait()
         self.running.clear()
+
+
+def gpu_of(number: int, count: int, visible: str | None) -> str | None:
+    """The GPU of a worker, by turns; None where there is at most one. `visible`: those the user allows.
+
+    >>> [gpu_of(number, 2, None) for number in (1, 2, 3)], gpu_of(2, 2, "4,7"), gpu_of(1, 1, None)
+    (['0', '1', '0'], '7', None)
+    """
+    if count < 2:
+        return None
+    names = visible.split(",") if visible else [str(place) for place in range(count)]
+    return names[(number - 1) % len(names)].strip()
+
+
+def _gpu_count() -> int:
+    import torch
+
+    return torch.cuda.device_count()
 
 
 def run_workers(search: Search, place: Place, budget: Budget, count: int, on_look: Callable[[], None]) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from danlu.base import log
 from danlu.base.config import Config, read_config
-from danlu.base.errors import ConfigError, DanluError, ModelError
+from danlu.base.errors import ConfigError, ModelError
 from danlu.base.files import write_text
 from danlu.base.runs import Run
 from danlu.base.studies import Study, create_study, existing_study, find_study
@@ -77,6 +77,11 @@ def tune(
     """
     search = search or SearchSettings()
     check_search(search)
+    if "RANK" in os.environ:
+        raise ConfigError(
+            "torchrun starts the processes of one training, not those of a search",
+            hint="`danlu tune --workers K`, and `--storage` for several machines",
+        )
     if resume is not None:
         if data is not None or settings or words or config or name or search.space or search.grid or search.models:
             raise ConfigError(
@@ -122,7 +127,7 @@ def _search_in(study: Study, search: SearchSettings, prepared: Prepared, place: 
             process=os.getpid(),
             started=status.get("started") or datetime.now().astimezone().isoformat(timespec="seconds"),
             storage=str(place) if place.url else None,
-            joined=status.get("joined", not is_new and not status),
+            joined=status.get("joined", place.url is not None and not is_new),
             run=status.get("run"),
             failure=None,
             trials=trials,
@@ -143,8 +148,8 @@ def _search_in(study: Study, search: SearchSettings, prepared: Prepared, place: 
             progress.write("interrupted")
             log.say(f"stopped; go on with `danlu tune --resume {study}`")
             raise
-        except DanluError as error:
-            progress.write("failed", failure=error.message)
+        except Exception as error:
+            study.update(state="failed", failure=getattr(error, "message", type(error).__name__))
             raise
         tried = progress.write("running")
         best = find_best(tried, plan, prepared.trainings)
