@@ -13,7 +13,7 @@ sys.path[:0] = [
     str(Path(__file__).parent),
     *(
         str(Path(__file__).parent / room)
-        for room in ("training", "exporting", "serving", "deploy", "monitoring", "sick")
+        for room in ("training", "exporting", "serving", "deploy", "monitoring", "sick", "tuning")
     ),
 ]
 

@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from danlu.training.train import resume as resume
     from danlu.training.train import train as train
     from danlu.training.trainer import Trainer as Trainer
+    from danlu.tuning.plan import SearchSettings as SearchSettings
+    from danlu.tuning.tune import tune as tune
 
 __version__ = "0.1.0"
 
@@ -57,6 +59,8 @@ _PUBLIC = {
     "ServeSettings": "danlu.serving.serve",
     "Client": "danlu.serving.client",
     "resume": "danlu.training.train",
+    "tune": "danlu.tuning.tune",
+    "SearchSettings": "danlu.tuning.plan",
     "Trainer": "danlu.training.trainer",
     "train_own": "danlu.training.own_run",
     "evaluate": "danlu.evaluation.evaluate",

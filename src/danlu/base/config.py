@@ -67,7 +67,7 @@ class Config:
                 lines.append(f"{head}:")
                 section = head
             comment = "" if origin == "default" else "  # " + " ".join(origin.split())
-            lines.append(f"  {name}: {_yaml_value(value)}{comment}")
+            lines.append(f"  {name}: {yaml_value(value)}{comment}")
         return "\n".join(lines) + "\n"
 
 
@@ -83,7 +83,7 @@ def read_config(
     collected: dict[str, tuple[Any, str]] = {}
     problems: list[tuple[str, str]] = []
     if file is not None:
-        _collect(_read_yaml(Path(file)), f"file {file}", collected, problems)
+        _collect(read_yaml(Path(file)), f"file {file}", collected, problems)
     for word in words:
         key, equals, text = word.partition("=")
         if not equals or "." not in key:
@@ -130,7 +130,7 @@ def example_yaml() -> str:
         section_type: Any = info.annotation
         lines += [f"# {section_type.__doc__}", f"{section}:"]
         for name, item in section_type.model_fields.items():
-            lines += [f"  # {item.description}", f"  {name}: {_yaml_value(item.default)}"]
+            lines += [f"  # {item.description}", f"  {name}: {yaml_value(item.default)}"]
         lines.append("")
     return "\n".join(lines)
 
@@ -154,12 +154,13 @@ def _collect(
         elif "." in str(key):
             put(str(key), value)
         elif value is not None and value != "":
-            problems.append((str(key), _unknown_key(str(key)) or f"expected keys below `{key}:`, got {value!r}"))
-        elif unknown := _unknown_key(str(key)):
+            problems.append((str(key), unknown_key(str(key)) or f"expected keys below `{key}:`, got {value!r}"))
+        elif unknown := unknown_key(str(key)):
             problems.append((str(key), unknown))
 
 
-def _unknown_key(key: str) -> str | None:
+def unknown_key(key: str) -> str | None:
+    """The sentence for a dotted key that no section has; None for one that exists."""
     from danlu.base.settings import Settings
 
     section, _, name = key.partition(".")
@@ -207,7 +208,7 @@ def _check(collected: Mapping[str, tuple[Any, str]], problems: list[tuple[str, s
 
     tree: dict[str, dict[str, Any]] = {}
     for key, (value, _) in collected.items():
-        unknown = _unknown_key(key)
+        unknown = unknown_key(key)
         if unknown:
             problems.append((key, unknown))
             continue
@@ -283,14 +284,15 @@ def _parse_scalar(text: str, problems: list[tuple[str, str]], key: str) -> Any:
         return "auto"
 
 
-def _read_yaml(path: Path) -> Mapping[str, Any]:
+def read_yaml(path: Path, hint: str = "`danlu config init FILE` writes one") -> Mapping[str, Any]:
+    """Sections of a YAML file whose values are still texts. Raises `ConfigError` for anything else."""
     try:
         if path.is_dir():
-            raise ConfigError(f"`{path}` is a folder, expected a YAML file", hint="`danlu config init FILE` writes one")
+            raise ConfigError(f"`{path}` is a folder, expected a YAML file", hint=hint)
         with open(path, "rb") as file:
             raw = file.read(SIZE_LIMIT_BYTES + 1)
     except FileNotFoundError:
-        raise ConfigError(f"no file `{path}`", hint="`danlu config init FILE` writes one") from None
+        raise ConfigError(f"no file `{path}`", hint=hint) from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"cannot read `{path}`: {getattr(error, 'strerror', None) or error}") from error
     if len(raw) > SIZE_LIMIT_BYTES:
@@ -356,13 +358,14 @@ def _load_yaml(text: str) -> Any:
         raise ValueError("nested too deeply") from error
 
 
-def _yaml_value(value: Any) -> str:
+def yaml_value(value: Any) -> str:
+    """A value as it stands in a configuration file."""
     import json
 
     if value is None:
         return "null"
     if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(_yaml_value(v) for v in value) + "]"
+        return "[" + ", ".join(yaml_value(v) for v in value) + "]"
     if isinstance(value, str):
         is_plain = value.isidentifier() and value.isascii()
         if is_plain:

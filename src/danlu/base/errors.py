@@ -38,7 +38,10 @@ class DanluError(Exception):
 
 
 class ConfigError(DanluError):
+    """`problems`: key and fault of each, where there are several."""
+
     exit_code = 2
+    problems: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def of_problems(cls, where: str, problems: Iterable[tuple[str, str]], *, hint: str | None = None) -> ConfigError:
@@ -47,7 +50,9 @@ class ConfigError(DanluError):
         width = max(len(key) for key, _ in rows)
         count = "1 problem" if len(rows) == 1 else f"{len(rows)} problems"
         lines = [f"{count} in {where}", *(f"  {key:<{width}}   {what}" for key, what in rows)]
-        return cls("\n".join(lines), hint=hint)
+        made = cls("\n".join(lines), hint=hint)
+        made.problems = tuple(rows)
+        return made
 
 
 class DataError(DanluError):

@@ -419,6 +419,11 @@ def comparisons_folder() -> Path:
     return runs_folder() / "comparisons"
 
 
+def studies_folder() -> Path:
+    """Where `danlu tune` keeps its studies; `base/studies.py` knows what is in one."""
+    return runs_folder() / "studies"
+
+
 def splits_folder() -> Path:
     """Where the split of each data set is kept for the next run on it."""
     return runs_folder() / ".splits"

@@ -19,6 +19,7 @@ COMMANDS = {
     "train": ("danlu.cli.train", "Train a classifier on a folder, a table or a known data set."),
     "inspect": ("danlu.cli.inspect", "Describe data and look for its faults before training."),
     "probe": ("danlu.cli.probe", "Try in half a minute whether and with which learning rate a training would learn."),
+    "tune": ("danlu.cli.tune", "Search for better settings, and train the best."),
     "evaluate": ("danlu.cli.evaluate", "Score a run on its test part or on other data."),
     "diagnose": ("danlu.cli.diagnose", "Name what is wrong with a training, and the command that cures it."),
     "report": ("danlu.cli.report", "Write the report of a run anew, or its charts as PNG files."),

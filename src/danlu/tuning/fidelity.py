@@ -16,8 +16,8 @@ import numpy as np
 from danlu.base import log
 from danlu.base.config import Config, read_config
 from danlu.data.batches import stream_seed
+from danlu.data.decode import PixelRows
 from danlu.data.prepare import Part, PreparedData
-from danlu.inputs.images import ImageRecipe
 from danlu.training.assemble import build_batches, build_trainer, choose_device, first_model, use_threads
 from danlu.training.keeper import Hooks
 from danlu.training.recorder import EpochRow
@@ -67,7 +67,7 @@ def rungs(lowest: float, factor: int) -> tuple[Rung, ...]:
     [0.111, 0.333, 1.0]
     """
     count = max(0, math.floor(math.log(1 / lowest, factor) + 1e-9))
-    return tuple(Rung(factor ** (place - count), factor**place) for place in range(count + 1))
+    return tuple(Rung(float(factor) ** (place - count), factor**place) for place in range(count + 1))
 
 
 def fidelity_of(share: float, full_epochs: int) -> Fidelity:
@@ -114,6 +114,18 @@ class Trainings:
             }
         ), fidelity
 
+    def words_for(self, values: Mapping[str, Any], epochs: int) -> dict[str, Any]:
+        """The settings by which `danlu train` does what a trial did in so many epochs: the trial's own, the length
+        where it is another, and what would be chosen otherwise for that length."""
+        full = self.config_for(values)
+        if epochs == int(full.settings.training.epochs):
+            return dict(values)
+        short, _ = self.shortened(full, epochs / int(full.settings.training.epochs))
+        words = {**values, "training.epochs": epochs}
+        chosen = {key: value for key, value, _ in self.config_for(words).rows()}
+        wanted = {key: value for key, value, _ in short.rows()}
+        return words | {key: value for key, value in wanted.items() if chosen.get(key) != value}
+
     def train(self, config: Config, share: float, on_epoch: Callable[[EpochRow], None] = lambda row: None) -> Score:
         """Train settings at a share of their full length, from scratch; nothing is written.
 
@@ -154,8 +166,13 @@ class Trainings:
                 if len(members := order[whole.labels[order] == label])
             ]
             chosen = np.sort(np.concatenate(kept))
-            is_array = isinstance(self.prepared.recipe, ImageRecipe)
-            inputs = whole.inputs[chosen] if is_array else [whole.inputs[place] for place in chosen]
-            self.parts[share] = Part(inputs, whole.labels[chosen], whole.indices[chosen])
+            self.parts[share] = Part(_taken(whole.inputs, chosen), whole.labels[chosen], whole.indices[chosen])
         parts = {**self.prepared.parts, "train": self.parts[share]}
         return PreparedData(**{**vars(self.prepared), "parts": parts})
+
+
+def _taken(inputs: Any, chosen: np.ndarray) -> Any:
+    """Some inputs of a part, which stay where they are: in memory or on disk."""
+    if isinstance(inputs, PixelRows):
+        return PixelRows(inputs.pixels, inputs.places[chosen])
+    return inputs[chosen] if isinstance(inputs, np.ndarray) else [inputs[place] for place in chosen]
