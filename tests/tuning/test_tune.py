@@ -194,7 +194,7 @@ def test_all_failing_is_an_error_with_the_commonest_reason(photos: Path, tmp_pat
             search=SearchSettings(trials=3, space=str(space)),
         )
     assert "all 3 trials failed" in str(caught.value)
-    assert "3 of them with: ModelError: the training loss became NaN" in str(caught.value)
+    assert "3 of them with: NotANumber: the training loss became NaN" in str(caught.value)
     assert danlu.base.studies.find_study("a").status()["state"] == "failed"
 
 
