@@ -14,10 +14,10 @@ import pytest
 
 from danlu.base.config import read_config
 from danlu.cli.main import COMMANDS
-from danlu.diagnosis.diagnose import examine
 from danlu.diseases import DISEASES
 from danlu.diseases.diagnosis import Cure, Diagnosis, surest_first
 from danlu.diseases.evidence import TrainingEvidence, ValidationAnswers
+from danlu.diseases.examine import examine
 
 NAMES = DISEASES.names()
 

@@ -8,9 +8,10 @@ import pytest
 from confusion import Row, by_finding, cured, examined, matrix
 from ward import HEALTHY, HEALTHY_SLOW, SICK
 
-from danlu.diagnosis.diagnose import diagnose, examine
+from danlu.diagnosis.diagnose import diagnose
 from danlu.diagnosis.reading import read_evidence
 from danlu.diseases import DISEASES
+from danlu.diseases.examine import examine
 
 FAST_HEALTHY = ("mlp", "ngrams", "sgd", "clipped", "binary_seventy_thirty", "own")
 

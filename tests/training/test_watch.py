@@ -229,3 +229,16 @@ def test_rows_up_to_a_failure_are_told(tmp_path: Path) -> None:
     assert steps[0]["loss"] > 0
     assert steps[1]["loss"] is None
     assert rows[0]["step"] == 0
+
+
+def test_first_step_is_told_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    watched(network(nn.Softmax(1)), batches(), tmp_path)
+    lines = capsys.readouterr().err.splitlines()
+    told = next(place for place, line in enumerate(lines) if "first step, softmax_before_loss" in line)
+    assert told < next(place for place, line in enumerate(lines) if line.startswith("epoch 1/2"))
+
+
+def test_label_without_a_score_is_an_error_of_the_data(tmp_path: Path) -> None:
+    pairs = [(torch.randn(8, 6), torch.arange(8))]
+    with pytest.raises(DataError, match="labels of a batch go from 0 to 7, which the scores of the module do not fit"):
+        Trainer(network(), pairs, pairs, settings={"epochs": 1}).fit(tmp_path)

@@ -12,8 +12,8 @@ from danlu.base.runs import Run, find_run
 from danlu.diagnosis.layers import layer_table
 from danlu.diagnosis.reading import read_evidence
 from danlu.diseases import DISEASES
-from danlu.diseases.diagnosis import Cure, Diagnosis, surest_first
-from danlu.diseases.evidence import TrainingEvidence
+from danlu.diseases.diagnosis import Cure, Diagnosis
+from danlu.diseases.examine import examine
 from danlu.training.record import write_record
 
 SHOWN = 3
@@ -74,16 +74,6 @@ def diagnose(place: Run | str | Path) -> Findings:
 
     write_diagnosis(run)
     return findings
-
-
-def examine(evidence: TrainingEvidence) -> tuple[Diagnosis, ...]:
-    """Every disease asked, the surest answer first.
-
-    >>> examine(TrainingEvidence())
-    ()
-    """
-    answers = (DISEASES.load(name)(evidence) for name in DISEASES.names())
-    return surest_first(answer for answer in answers if answer is not None)
 
 
 def command_of(cure: Cure, run: Run) -> str | None:

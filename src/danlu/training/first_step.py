@@ -10,7 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from danlu.base import log
 from danlu.data.batches import Batch, map_tensors
+from danlu.diseases.evidence import TrainingEvidence
+from danlu.diseases.examine import examine
 from danlu.training.step import Stepped
 
 NAMED = 10
@@ -58,6 +61,13 @@ def first_step(
             "weight_decay": max(float(group.get("weight_decay", 0)) for group in optimizer.param_groups),
         },
     }
+
+
+def tell_first_step(facts: Mapping[str, Any]) -> None:
+    """Warn of what the first step is sure of, hours before the training ends."""
+    for found in examine(TrainingEvidence(first=facts)):
+        if found.level == "high":
+            log.warn(f"first step, {found.disease}: {found.sentence}; {found.cure.advice}")
 
 
 def count_bad(inputs: Any) -> int:

@@ -150,12 +150,7 @@ class Keeper:
 
     def _tell_watched(self) -> None:
         watch = self.state.step.watch
-        if watch is None:
-            return
-        if watch.first is not None:
-            self.hooks.on_first_step(watch.first)
-            watch.first = None
-        if rows := watch.take():
+        if watch is not None and (rows := watch.take()):
             self.hooks.on_watched(rows)
 
     def _agree(self, *, now: bool = False) -> tuple[int, bool]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from danlu.base import log
-from danlu.base.errors import MachineError, ModelError
+from danlu.base.errors import DataError, MachineError, ModelError
 from danlu.data.batches import Batch, rows_of
 from danlu.training.losses import Loss
 from danlu.training.precision import Precision
@@ -76,6 +76,13 @@ class Step:
                 if not is_out_of_memory(error):
                     raise
                 failure = str(error) or type(error).__name__
+            except IndexError as error:
+                labels = torch.cat([labels.reshape(-1) for _, labels in window])
+                raise DataError(
+                    f"the labels of a batch go from {labels.min().item()} to {labels.max().item()}, which the scores of"
+                    f" the module do not fit: {error}",
+                    hint="labels count from 0, and there is a score for each class",
+                ) from error
             except ValueError as error:
                 if "more than 1 value per channel" not in str(error):
                     raise

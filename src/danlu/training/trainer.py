@@ -21,7 +21,7 @@ from danlu.base.settings import TrainingSettings
 from danlu.data.batches import Batch, Batches, as_batches, stream_seed
 from danlu.training.checkpoints import Checkpoints
 from danlu.training.ema import RunningMean
-from danlu.training.first_step import count_bad
+from danlu.training.first_step import count_bad, tell_first_step
 from danlu.training.interrupt import Interrupted, StopRequest
 from danlu.training.keeper import Hooks, Keeper, NotANumber, require_numbers
 from danlu.training.losses import Loss, LossFunction, build_loss
@@ -186,6 +186,10 @@ class Trainer:
                         state.mean.update()
                     if watch:
                         watch.end(stepped, window, learning_rate)
+                        if watch.first is not None:
+                            tell_first_step(watch.first)
+                            hooks.on_first_step(watch.first)
+                            watch.first = None
                     recorder.add_step(stepped, learning_rate)
                     cursor.step += 1
                     cursor.batch += len(window)
