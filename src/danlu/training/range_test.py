@@ -47,7 +47,8 @@ STOP_FACTOR = 4.0  # times the lowest smoothed loss
 SMOOTHED_DECADES = 0.25  # the weight of a neighbour falls by e at this distance
 LOOK_EVERY, WELL_ABOVE = 4, 2.5  # steps, and times the rate of the blow-up, for smoothing to see both sides
 BEGUN, LOST = 0.1, 0.5  # shares of the fall: it has begun, and so much of it is lost again
-CHOSEN_FROM = ("steepest", "lowest_third", "blow_up_tenth")
+CHOSEN_FROM = ("steepest", "lowest_half", "blow_up_tenth")
+TURNED = 3.0  # times the rate of the lowest loss: so far on, it is known that it does not fall any more
 LEAST_FALL = 0.005  # share of the first loss
 VALLEY_STEP = 0.005  # share of the fall; less is none
 SURE = 4.5  # standard errors a fall has to exceed; the lowest of pure noise does so in one curve of a hundred
@@ -189,10 +190,11 @@ def read_curve(rates: Sequence[float], losses: Sequence[float]) -> Reading:
 
     * `steepest`: where the smoothed loss falls most within half a decade of rates.
     * `valley`: two thirds along the longest stretch of falling smoothed losses, the rise between them left out.
-    * `lowest_third`: a third of the rate of the lowest smoothed loss.
+    * `lowest_half`: half the rate of the lowest smoothed loss.
     * `blow_up_tenth`: a tenth of the rate at which half of the fall is lost again, or a loss is not finite.
 
-    The suggested one is the middle of the first, third and fourth, the lower one of two.
+    The suggested one is the middle of the first, third and fourth. Without a blow-up it is the higher one of the two
+    that are left where the loss has risen since its lowest, since a blow-up would come later still, else the lower one.
     Sources: Smith (2017); the suggestions of fastai (Howard and Gugger, 2020).
 
     >>> rates = [1e-5 * 10 ** (step / 20) for step in range(100)]
@@ -229,15 +231,17 @@ def read_curve(rates: Sequence[float], losses: Sequence[float]) -> Reading:
     suggestions = {
         "steepest": rates[steepest],
         "valley": rates[start] * (rates[end] / rates[start]) ** (2 / 3),
-        "lowest_third": rates[lowest] / 3,
+        "lowest_half": rates[lowest] / 2,
     }
     if blown is not None:
         suggestions["blow_up_tenth"] = rates[blown] / 10
     ranked = sorted(suggestions[name] for name in CHOSEN_FROM if name in suggestions)
+    has_turned = rates[lowest] < rates[-1] / TURNED  # a blow-up beyond the end is the highest of the three
+    chosen = ranked[1] if blown is not None or has_turned else ranked[0]
     return Reading(
         smoothed=tuple(smoothed),
         suggestions=suggestions,
-        suggested=ranked[(len(ranked) - 1) // 2],
+        suggested=chosen,
         falls_from=begins,
         lowest_at=rates[lowest],
         blows_up_at=None if blown is None else rates[blown],
