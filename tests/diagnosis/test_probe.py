@@ -234,6 +234,16 @@ def test_scores_without_a_gradient_are_a_finding_and_no_crash() -> None:
     assert probed.range_test.stop_reason == "no parameter gets a gradient"
 
 
+def test_loss_that_is_no_number_is_a_finding_and_valid_json(tmp_path: Path) -> None:
+    def breaks(scores: Tensor, labels: Tensor) -> Tensor:
+        return scores.sum() * float("nan")
+
+    probed = danlu.probe_model(net(), pairs(), breaks, folder=tmp_path)
+    assert "the loss is no longer a number" in probed.findings[0]["sentence"]
+    assert "NaN" not in (tmp_path / "probe.json").read_text(encoding="utf-8")
+    assert (tmp_path / "probe.html").exists()
+
+
 def test_labels_that_mean_nothing_are_told_by_a_loss_that_never_falls() -> None:
     generator = torch.Generator().manual_seed(0)
     noise = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -220,8 +221,8 @@ def _findings(overfit: Overfit, tested: RangeTest, rate: float) -> Iterator[dict
                 "examples": overfit.examples,
                 "steps": overfit.steps,
                 "rate": overfit.rate,
-                "first_loss": overfit.losses[0],
-                "last_loss": overfit.losses[-1],
+                "first_loss": overfit.losses[0] if math.isfinite(overfit.losses[0]) else None,
+                "last_loss": overfit.losses[-1] if math.isfinite(overfit.losses[-1]) else None,
                 "accuracy": overfit.accuracies[-1] if overfit.accuracies else None,
             },
         }
