@@ -142,7 +142,7 @@ def test_number_of_threads_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", MODELS.names())
 def test_every_registered_model_is_probed(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("danlu.training.range_test.STEPS_PER_DECADE", (7,))
+    monkeypatch.setattr("danlu.training.range_test.STEPS_PER_DECADE", (7,))  # enough for so easy data
     is_image = "images" in MODELS.members[name].kinds
     data = write_pictures(tmp_path / "p") if is_image else write_reviews(tmp_path / "r.csv")
     words = ["model.buckets=500"] if name == "ngrams" else []

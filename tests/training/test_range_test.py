@@ -217,7 +217,7 @@ def test_time_is_kept_and_told_and_nothing_is_guessed(monkeypatch: pytest.Monkey
     monkeypatch.setattr("danlu.training.range_test.time.perf_counter", ticking(0.05))
     found = probed(net(), seconds=3.0)
     assert found.ran_out
-    assert found.stop_reason.startswith("the time for it is over at a rate of ")
+    assert found.stop_reason.startswith("the time for it is over, at a rate of ")
     assert found.suggested is None
     assert found.judge(1e-3) == "unknown"
 

@@ -279,17 +279,17 @@ def _raise_rate(
         losses.append(loss_at(rate))
         seen = tuple(rates[: place + 1])
         if not math.isfinite(losses[-1]):
-            return seen, tuple(losses), f"the loss is no longer a number at a rate of {rate:.3g}"
+            return seen, tuple(losses), f"the loss is no longer a number, at a rate of {rate:.3g}"
         weight, total = decay * weight + 1, decay * total + losses[-1]  # the mean is total / weight, without bias
         if place >= steps_per_decade and total / weight > _bound(lowest, fmean(losses[:steps_per_decade])):
-            return seen, tuple(losses), f"the loss has blown up at a rate of {rate:.3g}"
+            return seen, tuple(losses), f"the loss has blown up, at a rate of {rate:.3g}"
         if place % LOOK_EVERY == 0 and place > 2 * steps_per_decade:
             blown = read_curve(seen, losses).blows_up_at
             if blown is not None and rate > WELL_ABOVE * blown:
                 return seen, tuple(losses), f"the loss has stayed high up to a rate of {rate:.3g}"
         lowest = min(lowest, total / weight)
         if time.perf_counter() > end and place + 1 < len(rates):
-            return seen, tuple(losses), f"{OUT_OF_TIME} at a rate of {rate:.3g}"
+            return seen, tuple(losses), f"{OUT_OF_TIME}, at a rate of {rate:.3g}"
     return tuple(rates), tuple(losses), f"the highest rate, {rates[-1]:.3g}, is reached"
 
 
