@@ -142,7 +142,7 @@ def test_number_of_threads_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", MODELS.names())
 def test_every_registered_model_is_probed(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("danlu.training.range_test.STEPS_PER_DECADE", (7,))
+    monkeypatch.setattr("danlu.training.range_test.STEPS_PER_DECADE", (7,))  # enough for so easy data
     is_image = "images" in MODELS.members[name].kinds
     data = write_pictures(tmp_path / "p") if is_image else write_reviews(tmp_path / "r.csv")
     words = ["model.buckets=500"] if name == "ngrams" else []
@@ -232,6 +232,16 @@ def test_scores_without_a_gradient_are_a_finding_and_no_crash() -> None:
     assert "no parameter gets a gradient" in finding["sentence"]
     assert probed.suggested_rate is None
     assert probed.range_test.stop_reason == "no parameter gets a gradient"
+
+
+def test_loss_that_is_no_number_is_a_finding_and_valid_json(tmp_path: Path) -> None:
+    def breaks(scores: Tensor, labels: Tensor) -> Tensor:
+        return scores.sum() * float("nan")
+
+    probed = danlu.probe_model(net(), pairs(), breaks, folder=tmp_path)
+    assert "the loss is no longer a number" in probed.findings[0]["sentence"]
+    assert "NaN" not in (tmp_path / "probe.json").read_text(encoding="utf-8")
+    assert (tmp_path / "probe.html").exists()
 
 
 def test_labels_that_mean_nothing_are_told_by_a_loss_that_never_falls() -> None:

@@ -71,16 +71,16 @@ def test_blow_up_tenth_is_a_tenth_of_where_half_of_the_fall_is_lost() -> None:
         assert reading.suggestions["blow_up_tenth"] == pytest.approx(reading.blows_up_at / 10)
 
 
-def test_lowest_third_is_a_third_of_the_rate_of_the_lowest_loss() -> None:
+def test_lowest_half_is_half_the_rate_of_the_lowest_loss() -> None:
     reading = read_curve(RATES, curve(1e-3, 0.1))
     assert reading.lowest_at is not None
     assert 5e-3 < reading.lowest_at < 0.08
-    assert reading.suggestions["lowest_third"] == pytest.approx(reading.lowest_at / 3)
+    assert reading.suggestions["lowest_half"] == pytest.approx(reading.lowest_at / 2)
 
 
 def test_suggested_is_the_middle_one_of_three() -> None:
     reading = read_curve(RATES, curve(1e-3, 0.1))
-    three = sorted(reading.suggestions[name] for name in ("steepest", "lowest_third", "blow_up_tenth"))
+    three = sorted(reading.suggestions[name] for name in ("steepest", "lowest_half", "blow_up_tenth"))
     assert reading.suggested == three[1]
 
 
@@ -116,6 +116,16 @@ def test_loss_that_never_rises_has_no_blow_up_and_still_a_suggestion() -> None:
     assert reading.blows_up_at is None
     assert "blow_up_tenth" not in reading.suggestions
     assert reading.suggested == reading.suggestions["steepest"]
+
+
+def test_without_a_blow_up_a_risen_loss_gives_the_higher_one_of_two() -> None:
+    losses = [
+        loss + 0.02 * max(0.0, math.log10(rate / 0.05)) for loss, rate in zip(curve(1e-3, 1e9), RATES, strict=True)
+    ]
+    reading = read_curve(RATES, losses)
+    assert reading.blows_up_at is None
+    assert reading.suggested == reading.suggestions["lowest_half"]
+    assert reading.suggestions["lowest_half"] > reading.suggestions["steepest"]
 
 
 def test_loss_that_is_no_number_is_the_blow_up() -> None:
@@ -207,14 +217,14 @@ def test_time_is_kept_and_told_and_nothing_is_guessed(monkeypatch: pytest.Monkey
     monkeypatch.setattr("danlu.training.range_test.time.perf_counter", ticking(0.05))
     found = probed(net(), seconds=3.0)
     assert found.ran_out
-    assert found.stop_reason.startswith("the time for it is over at a rate of ")
+    assert found.stop_reason.startswith("the time for it is over, at a rate of ")
     assert found.suggested is None
     assert found.judge(1e-3) == "unknown"
 
 
 def test_slow_steps_make_the_rate_rise_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("danlu.training.range_test.time.perf_counter", ticking(0.03))
-    found = probed(net(), seconds=5.0, steps_per_decade=None)
+    found = probed(net(), seconds=3.2, steps_per_decade=None)
     assert found.steps_per_decade == 14
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -29,11 +30,12 @@ from danlu.training.choose_way import Measured, Model
 from danlu.training.losses import Loss, LossFunction
 from danlu.training.memory import channels_last_gradients
 from danlu.training.overfit import Overfit, overfit_one_batch
-from danlu.training.range_test import RangeTest, range_test
+from danlu.training.range_test import SECONDS, RangeTest, range_test
 from danlu.training.start import Plan, describe_model, plan_training
 from danlu.training.trainer import Trainer, only_deterministic_kernels
 from danlu.training.untouched import copied, same_kind, untouched_generators
 
+ALL_SECONDS, LEAST_SECONDS = 24.0, 6.0  # what is left of the first is for the range test, but never less than that
 ENOUGH_STEPS = 14  # a decade of rates; with fewer, noise may hide that the loss falls
 NEAR = 3.0  # a configured rate within this factor of the suggested one is as good: docs/LOG.md
 
@@ -118,6 +120,7 @@ def probe(
             loss_for(plain, plan.prepared, device),
             name=str(data),
             model=plan.config.settings.model.name,
+            end=started + ALL_SECONDS,
         )
     if not probed.is_near and probed.suggested_rate is not None:
         probed = replace(probed, command=_command(data, checked, config, probed.suggested_rate))
@@ -166,8 +169,13 @@ def probe_model(
     return probed if folder is None else _written(probed, Path(folder))
 
 
-def _probe(trainer: Trainer, plain_batches: Batches, plain_loss: Loss, *, name: str, model: str) -> Probed:
-    """All tests of what a trainer would train; `plain_…`: without augmentation and label smoothing."""
+def _probe(
+    trainer: Trainer, plain_batches: Batches, plain_loss: Loss, *, name: str, model: str, end: float | None = None
+) -> Probed:
+    """All tests of what a trainer would train; `plain_…`: without augmentation and label smoothing.
+
+    `end`: when the last should be done, by `time.perf_counter`.
+    """
     started = time.perf_counter()
     first_step: dict[str, Any] | None = None  # the facts of one watched step stand here once there are some
     watched = time.perf_counter()
@@ -177,7 +185,10 @@ def _probe(trainer: Trainer, plain_batches: Batches, plain_loss: Loss, *, name: 
         log.say("one batch by heart …")
         overfit = overfit_one_batch(trainer.model, plain_batches, plain_loss, seed=settings.seed)
         log.say("learning-rate range test …")
-        tested = range_test(trainer.model, trainer.train_batches, trainer.loss, own_optimizer, settings=settings)
+        left = SECONDS if end is None else max(LEAST_SECONDS, min(SECONDS, end - time.perf_counter()))
+        tested = range_test(
+            trainer.model, trainer.train_batches, trainer.loss, own_optimizer, settings=settings, seconds=left
+        )
     group = trainer.optimizer.param_groups[0]
     rate = float(group["initial_lr"])
     configured: dict[str, Any] = {
@@ -210,8 +221,8 @@ def _findings(overfit: Overfit, tested: RangeTest, rate: float) -> Iterator[dict
                 "examples": overfit.examples,
                 "steps": overfit.steps,
                 "rate": overfit.rate,
-                "first_loss": overfit.losses[0],
-                "last_loss": overfit.losses[-1],
+                "first_loss": overfit.losses[0] if math.isfinite(overfit.losses[0]) else None,
+                "last_loss": overfit.losses[-1] if math.isfinite(overfit.losses[-1]) else None,
                 "accuracy": overfit.accuracies[-1] if overfit.accuracies else None,
             },
         }

@@ -339,7 +339,7 @@ def rate_curve(tested: Mapping[str, Any], configured: float) -> Figure:
     low = min(smoothed or [start])
     margin = max(start - low, 0.1 * abs(start), 1e-6)
     axes.set_ylim(low - 0.35 * margin, start + 0.6 * margin)
-    axes.axvline(configured, color=WARN, linewidth=1.4, linestyle="--", label="configured")
+    axes.axvline(configured, color=WARN, linewidth=1.4, linestyle="--", label="configured", zorder=3)
     for (name, rate), color in zip(tested["suggestions"].items(), SERIES[2:], strict=False):
         is_chosen = rate == tested["suggested"]
         told = name.replace("_", " ") + (", suggested" if is_chosen else "")

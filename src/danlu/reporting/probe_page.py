@@ -10,7 +10,7 @@ from typing import Any
 SUGGESTIONS = {
     "steepest": "where the smoothed loss falls most within half a decade",
     "valley": "two thirds along the longest stretch in which the smoothed loss falls",
-    "lowest_third": "a third of the rate at which the smoothed loss is lowest",
+    "lowest_half": "half the rate at which the smoothed loss is lowest",
     "blow_up_tenth": "a tenth of the rate at which half of the fall is lost again",
 }
 

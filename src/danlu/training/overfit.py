@@ -99,7 +99,9 @@ def overfit_one_batch(
             if tries[-1].reached or tries[-1].ran_out or not tries[-1].steps:
                 break
     # Of several failures the one that came furthest is shown.
-    best = min(tries, key=lambda tried: (not tried.reached, -sum(tried.accuracies[-1:]), tried.losses[-1]))
+    best = min(
+        tries, key=lambda tried: (not tried.reached, -sum(tried.accuracies[-1:]), _or_infinite(tried.losses[-1]))
+    )
     return replace(best, ran_out=tries[-1].ran_out, seconds=time.perf_counter() - started)
 
 
@@ -201,6 +203,10 @@ def _without_smoothing(loss: Loss) -> Loss:
         plain.label_smoothing = 0.0
         return replace(loss, function=plain)
     return loss
+
+
+def _or_infinite(loss: float) -> float:
+    return loss if math.isfinite(loss) else math.inf
 
 
 def _is_whole(labels: Tensor) -> bool:

@@ -30,12 +30,13 @@ from danlu.training.untouched import MakeOptimizer, copied, untouched_generators
 
 SECONDS = 16.0  # at most; planned is a part, since steps on a busy machine differ
 PLANNED_SHARE = 0.7
+USUALLY_SPARED = 5.0  # the factor between the rate where a loss has blown up for sure and the highest one
 # Lowest and highest rate by the optimizer's class: an adaptive one steps about as far as its rate says, whatever the
 # gradient is, so that 1 is far too high for any network. `Together` is Muon with AdamW at a tenth of its rate.
-RANGES = dict.fromkeys(("Adam", "AdamW", "NAdam", "RAdam", "Adamax", "RMSprop"), (1e-6, 1.0)) | {
-    "SGD": (1e-6, 10.0),
-    "Together": (1e-5, 10.0),
-    "Muon": (1e-5, 10.0),
+RANGES = dict.fromkeys(("Adam", "AdamW", "NAdam", "RAdam", "Adamax", "RMSprop"), (1e-5, 1.0)) | {
+    "SGD": (1e-5, 10.0),
+    "Together": (1e-4, 10.0),
+    "Muon": (1e-4, 10.0),
 }
 ANY_RANGE = (1e-7, 10.0)
 STEPS_PER_DECADE = (20, 14, 10, 7)  # the most that fit into the time; a few counts alone, so that a result comes again
@@ -44,11 +45,13 @@ NO_GRADIENT = "no parameter gets a gradient"
 OUT_OF_TIME = "the time for it is over"
 STOP_FACTOR = 4.0  # times the lowest smoothed loss
 SMOOTHED_DECADES = 0.25  # the weight of a neighbour falls by e at this distance
+LOOK_EVERY, WELL_ABOVE = 4, 2.5  # steps, and times the rate of the blow-up, for smoothing to see both sides
 BEGUN, LOST = 0.1, 0.5  # shares of the fall: it has begun, and so much of it is lost again
-CHOSEN_FROM = ("steepest", "lowest_third", "blow_up_tenth")
+CHOSEN_FROM = ("steepest", "lowest_half", "blow_up_tenth")
+TURNED = 3.0  # times the rate of the lowest loss: so far on, it is known that it does not fall any more
 LEAST_FALL = 0.005  # share of the first loss
 VALLEY_STEP = 0.005  # share of the fall; less is none
-SURE = 5.5  # standard errors of the smoothed loss that a fall has to exceed
+SURE = 4.5  # standard errors a fall has to exceed; the lowest of pure noise does so in one curve of a hundred
 
 
 @dataclass(frozen=True)
@@ -123,8 +126,8 @@ def range_test(
 
     Each step sees the next batch of training, from the start again when they end, with clipping, accumulation and
     precision as `settings` (without `auto`) say. A rate rises by a factor of ten in 20 steps, or in as many as fit into
-    `seconds`. It ends where the smoothed loss is above both four times the lowest and the first, where a loss is not
-    finite, or in time.
+    `seconds`. It ends where the smoothed loss is above both four times the lowest and the first, where half of the fall
+    is lost and does not come back, where a loss is not finite, or in time.
     Source: Smith, Cyclical learning rates for training neural networks, WACV 2017.
 
     >>> import torch
@@ -162,7 +165,7 @@ def range_test(
                     taken.append(time.perf_counter() - before)
                     if sum(taken) > seconds / 10:
                         break
-                fitting = PLANNED_SHARE * seconds / (median(taken) * math.log10(high / low))
+                fitting = PLANNED_SHARE * seconds / (median(taken) * math.log10(high / low / USUALLY_SPARED))
                 steps_per_decade = next((n for n in STEPS_PER_DECADE if n <= fitting), STEPS_PER_DECADE[-1])
             steps = 1 + math.ceil(steps_per_decade * math.log10(high / low) - 1e-9)
             raised = [low * 10 ** (place / steps_per_decade) for place in range(steps)]
@@ -187,10 +190,11 @@ def read_curve(rates: Sequence[float], losses: Sequence[float]) -> Reading:
 
     * `steepest`: where the smoothed loss falls most within half a decade of rates.
     * `valley`: two thirds along the longest stretch of falling smoothed losses, the rise between them left out.
-    * `lowest_third`: a third of the rate of the lowest smoothed loss.
+    * `lowest_half`: half the rate of the lowest smoothed loss.
     * `blow_up_tenth`: a tenth of the rate at which half of the fall is lost again, or a loss is not finite.
 
-    The suggested one is the middle of the first, third and fourth, the lower one of two.
+    The suggested one is the middle of the first, third and fourth. Without a blow-up it is the higher one of the two
+    that are left where the loss has risen since its lowest, since a blow-up would come later still, else the lower one.
     Sources: Smith (2017); the suggestions of fastai (Howard and Gugger, 2020).
 
     >>> rates = [1e-5 * 10 ** (step / 20) for step in range(100)]
@@ -211,7 +215,9 @@ def read_curve(rates: Sequence[float], losses: Sequence[float]) -> Reading:
     smoothed = _mean_around(clipped, decay)
     lowest = min(range(finite), key=lambda place: smoothed[place])
     fall = first - smoothed[lowest]
-    if fall <= max(SURE * _standard_error(clipped[: lowest + 1], smoothed, decay), LEAST_FALL * abs(first)):
+    seen = max(lowest + 1, min(a_decade, finite))
+    residuals = [loss - mean for loss, mean in zip(clipped[:seen], smoothed, strict=False)]
+    if fall <= max(SURE * _standard_error(residuals, lowest, finite, decay), LEAST_FALL * abs(first)):
         return Reading(tuple(smoothed))
     above = [place for place in range(lowest) if smoothed[place] >= first - BEGUN * fall]
     begins = rates[above[-1] if above else 0]
@@ -225,15 +231,17 @@ def read_curve(rates: Sequence[float], losses: Sequence[float]) -> Reading:
     suggestions = {
         "steepest": rates[steepest],
         "valley": rates[start] * (rates[end] / rates[start]) ** (2 / 3),
-        "lowest_third": rates[lowest] / 3,
+        "lowest_half": rates[lowest] / 2,
     }
     if blown is not None:
         suggestions["blow_up_tenth"] = rates[blown] / 10
     ranked = sorted(suggestions[name] for name in CHOSEN_FROM if name in suggestions)
+    has_turned = rates[lowest] < rates[-1] / TURNED  # a blow-up beyond the end is the highest of the three
+    chosen = ranked[1] if blown is not None or has_turned else ranked[0]
     return Reading(
         smoothed=tuple(smoothed),
         suggestions=suggestions,
-        suggested=ranked[(len(ranked) - 1) // 2],
+        suggested=chosen,
         falls_from=begins,
         lowest_at=rates[lowest],
         blows_up_at=None if blown is None else rates[blown],
@@ -271,13 +279,17 @@ def _raise_rate(
         losses.append(loss_at(rate))
         seen = tuple(rates[: place + 1])
         if not math.isfinite(losses[-1]):
-            return seen, tuple(losses), f"the loss is no longer a number at a rate of {rate:.3g}"
+            return seen, tuple(losses), f"the loss is no longer a number, at a rate of {rate:.3g}"
         weight, total = decay * weight + 1, decay * total + losses[-1]  # the mean is total / weight, without bias
         if place >= steps_per_decade and total / weight > _bound(lowest, fmean(losses[:steps_per_decade])):
-            return seen, tuple(losses), f"the loss has blown up at a rate of {rate:.3g}"
+            return seen, tuple(losses), f"the loss has blown up, at a rate of {rate:.3g}"
+        if place % LOOK_EVERY == 0 and place > 2 * steps_per_decade:
+            blown = read_curve(seen, losses).blows_up_at
+            if blown is not None and rate > WELL_ABOVE * blown:
+                return seen, tuple(losses), f"the loss has stayed high up to a rate of {rate:.3g}"
         lowest = min(lowest, total / weight)
         if time.perf_counter() > end and place + 1 < len(rates):
-            return seen, tuple(losses), f"{OUT_OF_TIME} at a rate of {rate:.3g}"
+            return seen, tuple(losses), f"{OUT_OF_TIME}, at a rate of {rate:.3g}"
     return tuple(rates), tuple(losses), f"the highest rate, {rates[-1]:.3g}, is reached"
 
 
@@ -332,11 +344,15 @@ def _mean_around(losses: Sequence[float], decay: float) -> list[float]:
     return [total / weight for total, weight in zip(*sums, strict=True)]
 
 
-def _standard_error(losses: Sequence[float], smoothed: Sequence[float], decay: float) -> float:
-    """Of a smoothed loss, from how far the losses lie from it; neighbours count by decay, squared in the variance."""
-    residual = fmean((loss - mean) ** 2 for loss, mean in zip(losses, smoothed, strict=False))
-    effective = (1 + decay) ** 3 / ((1 - decay) * (1 + decay**2))
-    return math.sqrt(residual / max(1.0, effective))
+def _standard_error(residuals: Sequence[float], place: int, number: int, decay: float) -> float:
+    """Of the difference between the mean of the first residuals and the smoothed loss at a place of `number`.
+
+    `residuals`: losses less their smoothed ones, of the steps before the loss blows up; neighbours count by decay.
+    """
+    variance = fmean(residual**2 for residual in residuals)
+    weights = [decay ** abs(other - place) for other in range(number)]
+    of_smoothed = sum(weight**2 for weight in weights) / sum(weights) ** 2
+    return math.sqrt(variance * (of_smoothed + 1 / len(residuals)))
 
 
 def _rise(smoothed: Sequence[float], start: int, end: int) -> float:
