@@ -53,6 +53,10 @@ def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
     return call
 
 
+def names(probed: Probed) -> list[str]:
+    return [found.diagnosis.disease for found in probed.findings]
+
+
 def test_batch_is_learnt_and_a_rate_suggested(digits: Probed) -> None:
     assert digits.overfit.reached
     assert digits.suggested_rate is not None
@@ -60,10 +64,12 @@ def test_batch_is_learnt_and_a_rate_suggested(digits: Probed) -> None:
 
 
 def test_rate_that_is_too_high_is_found_with_its_evidence(digits: Probed) -> None:
-    (finding,) = digits.findings
-    assert finding["name"] == "learning_rate_too_high"
-    assert finding["evidence"]["rate"] == 3.0
-    assert finding["evidence"]["blows_up_at"] < 3.0
+    (found,) = digits.findings
+    told = dict(found.diagnosis.evidence)
+    assert found.diagnosis.disease == "rate_too_high"
+    assert told["learning rate"] == "3"
+    assert float(told["the loss blows up at"]) < 3.0
+    assert found.command == digits.command
 
 
 def test_command_trains_the_same_with_the_suggested_rate(digits: Probed) -> None:
@@ -112,7 +118,7 @@ def test_probed_is_faster_than_half_a_minute(digits: Probed) -> None:
 
 def test_rate_that_is_too_low_is_found() -> None:
     probed = danlu.probe("digits", {**MLP, "training.learning_rate": 1e-6})
-    assert [finding["name"] for finding in probed.findings] == ["learning_rate_too_low"]
+    assert names(probed) == ["rate_too_low"]
     assert probed.command is not None
 
 
@@ -149,7 +155,7 @@ def test_every_registered_model_is_probed(name: str, tmp_path: Path, monkeypatch
     probed = danlu.probe(data, {**QUICK, "model.name": name}, words=words)
     assert probed.overfit.reached
     assert probed.suggested_rate is not None
-    assert not [finding for finding in probed.findings if finding["name"] == "cannot_overfit_one_batch"]
+    assert "cannot_overfit" not in names(probed)
 
 
 def test_gate_stops_a_probe_as_it_stops_a_training(tmp_path: Path) -> None:
@@ -212,7 +218,8 @@ class Detached(nn.Module):
 
 def test_model_that_cannot_learn_a_batch_is_found() -> None:
     probed = danlu.probe_model(Detached(), pairs())
-    assert "cannot_overfit_one_batch" in [finding["name"] for finding in probed.findings]
+    assert names(probed)[0] == "frozen_parameters"
+    assert "cannot_overfit" in names(probed)
     assert {what: result for what, result, _ in probe_rows(probed)}["one batch by heart"] == "NOT LEARNT"
 
 
@@ -228,8 +235,9 @@ class NoGradient(nn.Module):
 
 def test_scores_without_a_gradient_are_a_finding_and_no_crash() -> None:
     probed = danlu.probe_model(NoGradient(), pairs())
-    (finding,) = probed.findings
-    assert "no parameter gets a gradient" in finding["sentence"]
+    assert names(probed) == ["frozen_parameters", "cannot_overfit"]
+    assert probed.findings[0].diagnosis.sentence.startswith("100.0 % of the parameters never change")
+    assert "no parameter gets a gradient" in probed.findings[1].diagnosis.sentence
     assert probed.suggested_rate is None
     assert probed.range_test.stop_reason == "no parameter gets a gradient"
 
@@ -239,7 +247,8 @@ def test_loss_that_is_no_number_is_a_finding_and_valid_json(tmp_path: Path) -> N
         return scores.sum() * float("nan")
 
     probed = danlu.probe_model(net(), pairs(), breaks, folder=tmp_path)
-    assert "the loss is no longer a number" in probed.findings[0]["sentence"]
+    told = {found.diagnosis.disease: found.diagnosis.sentence for found in probed.findings}
+    assert "the loss is no longer a number" in told["cannot_overfit"]
     assert "NaN" not in (tmp_path / "probe.json").read_text(encoding="utf-8")
     assert (tmp_path / "probe.html").exists()
 
@@ -250,7 +259,7 @@ def test_labels_that_mean_nothing_are_told_by_a_loss_that_never_falls() -> None:
         (torch.randn(32, 6, generator=generator), torch.randint(0, 3, (32,), generator=generator)) for _ in range(200)
     ]
     probed = danlu.probe_model(net(), noise)
-    assert [finding["name"] for finding in probed.findings] == ["no_rate_learns"]
+    assert names(probed) == ["loss_does_not_move"]
 
 
 def test_module_without_trained_parameters_is_refused() -> None:
@@ -338,7 +347,7 @@ def test_page_shows_the_finding_the_advice_and_the_marks(browser: Any, digits: P
     shown = opened(browser).open(digits.page)
     text = shown.page.evaluate("document.body.textContent")
     marks = shown.page.evaluate("[...document.querySelectorAll('svg text')].map((text) => text.textContent.trim())")
-    assert digits.findings[0]["sentence"] in text
+    assert digits.findings[0].diagnosis.sentence in text
     assert digits.command in text
     assert {"configured", "steepest", "valley", "smoothed"} <= set(marks)
     assert [mark for mark in marks if mark.endswith(", suggested")]

@@ -6,6 +6,7 @@ DanluError
 │   ├── UnreadableItem   one example cannot be read; callers collect these
 │   └── BadInputs        a batch holds NaN or infinite numbers (training/trainer.py)
 ├── ModelError     4   a model, checkpoint or export cannot be used
+│   ├── NoGradient       the loss depends on no parameter (training/step.py)
 │   └── NotANumber       the loss of a training is no number (training/keeper.py)
 └── MachineError   5   a package, port, permission or disk is missing
 

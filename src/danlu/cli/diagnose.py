@@ -16,6 +16,7 @@ from danlu.base.machine import suit_process_to_training
 
 if TYPE_CHECKING:
     from danlu.base.runs import Run
+    from danlu.diagnosis.found import Found
 
 LAYERS = (
     ("gradient", "gradient_norm"),
@@ -64,13 +65,7 @@ def command(run: str, show_all: bool, layers: bool, try_cure: bool, disease: str
         click.echo(json.dumps(findings.to_json(), ensure_ascii=False))
         return
     for found in findings.found if show_all else findings.first:
-        one = found.diagnosis
-        click.echo(f"{one.level:<7} {one.disease}: {one.sentence}")
-        for what, value in one.evidence:
-            click.echo(f"{'':<8}{what}: {value}")
-        click.echo(f"{'':<8}cure: {one.cure.advice}")
-        if found.command:
-            click.echo(f"{'':<8}$ {found.command}")
+        print_found(found)
     more = len(findings.found) - len(findings.first)
     if more and not show_all:
         click.echo(f"and {more} more: `danlu diagnose {run} --all`")
@@ -79,6 +74,17 @@ def command(run: str, show_all: bool, layers: bool, try_cure: bool, disease: str
     if layers:
         _print_layers(findings.layers)
     click.echo(str(findings.run.diagnosis_file))
+
+
+def print_found(found: Found) -> None:
+    """A finding with its evidence, its cure, and the line to paste."""
+    one = found.diagnosis
+    click.echo(f"{one.level:<7} {one.disease}: {one.sentence}")
+    for what, value in one.evidence:
+        click.echo(f"{'':<8}{what}: {value}")
+    click.echo(f"{'':<8}cure: {one.cure.advice}")
+    if found.command:
+        click.echo(f"{'':<8}$ {found.command}")
 
 
 def _print_layers(rows: tuple[dict, ...]) -> None:

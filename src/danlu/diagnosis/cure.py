@@ -11,7 +11,8 @@ from danlu.base import log
 from danlu.base.errors import ConfigError, DanluError
 from danlu.base.files import write_sealed_json
 from danlu.base.runs import Run, find_run
-from danlu.diagnosis.diagnose import Findings, Found, diagnose
+from danlu.diagnosis.diagnose import Findings, diagnose
+from danlu.diagnosis.found import Found
 from danlu.diagnosis.reading import read_evidence
 from danlu.training.record import write_record
 from danlu.training.train import train

@@ -7,27 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from danlu.base.files import write_sealed_json
-from danlu.base.log import pasted
 from danlu.base.runs import Run, find_run
+from danlu.diagnosis.found import Found, command_of
 from danlu.diagnosis.layers import layer_table
 from danlu.diagnosis.reading import read_evidence
 from danlu.diseases import DISEASES
-from danlu.diseases.diagnosis import Cure, Diagnosis
+from danlu.diseases.diagnosis import Diagnosis
 from danlu.diseases.examine import examine
 from danlu.training.record import write_record
 
 SHOWN = 3
-
-
-@dataclass(frozen=True)
-class Found:
-    """A diagnosis with what cures it as a command line; None where only its owner's code or data can be changed."""
-
-    diagnosis: Diagnosis
-    command: str | None
-
-    def to_json(self) -> dict[str, Any]:
-        return {**self.diagnosis.to_json(), "command": self.command}
 
 
 @dataclass(frozen=True)
@@ -64,7 +53,7 @@ def diagnose(place: Run | str | Path) -> Findings:
     """
     run = place if isinstance(place, Run) else find_run(place)
     evidence = read_evidence(run)
-    found = tuple(Found(one, command_of(one.cure, run)) for one in examine(evidence))
+    found = tuple(Found(one, _command(one, run)) for one in examine(evidence))
     findings = Findings(run, found, tuple(layer_table(evidence.watched)), tuple(DISEASES.names()))
     before = run.findings() if run.findings_file.exists() else None
     tried = before.get("tried", []) if before else []
@@ -76,22 +65,6 @@ def diagnose(place: Run | str | Path) -> Findings:
     return findings
 
 
-def command_of(cure: Cure, run: Run) -> str | None:
-    """The line that trains again as the run was trained, but for the cure; or the verb that helps."""
-    if run.is_own():
-        return None
-    data = pasted(str(run.status()["data"]))
-    if cure.settings:
-        words = " ".join(pasted(f"{key}={_word(value)}") for key, value in cure.settings.items())
-        return f"danlu train {data} --config {pasted(str(run.config_file))} {words}"
-    if cure.command:
-        return f"danlu {cure.command.replace('DATA', data)}"
-    return None
-
-
-def _word(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, (list, tuple)):
-        return "[" + ",".join(_word(item) for item in value) + "]"
-    return str(value)
+def _command(diagnosis: Diagnosis, run: Run) -> str | None:
+    """Trains as the run was trained, but for the cure."""
+    return None if run.is_own() else command_of(diagnosis.cure, run.status()["data"], config=run.config_file)

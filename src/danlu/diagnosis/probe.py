@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
-import shlex
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -12,12 +9,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from danlu.base import log
 from danlu.base.config import Config, read_config
-from danlu.base.errors import ModelError
+from danlu.base.errors import ConfigError, ModelError
 from danlu.base.extras import require_extra
 from danlu.base.files import make_folder, write_json
 from danlu.base.runs import probes_folder
@@ -25,10 +23,15 @@ from danlu.base.settings import TrainingSettings
 from danlu.checks.finding import counted
 from danlu.data.batches import Batches
 from danlu.data.kept_split import own_folder_name
+from danlu.diagnosis.found import Found, command_of, words_of
+from danlu.diseases.diagnosis import Cure
+from danlu.diseases.evidence import TrainingEvidence
+from danlu.diseases.examine import examine
 from danlu.training.assemble import build_batches, choose_device, first_model, loss_for
 from danlu.training.choose_way import Measured, Model
 from danlu.training.losses import Loss, LossFunction
 from danlu.training.memory import channels_last_gradients
+from danlu.training.one_step import one_step
 from danlu.training.overfit import Overfit, overfit_one_batch
 from danlu.training.range_test import SECONDS, RangeTest, range_test
 from danlu.training.start import Plan, describe_model, plan_training
@@ -41,12 +44,21 @@ NEAR = 3.0  # a configured rate within this factor of the suggested one is as go
 
 
 @dataclass(frozen=True)
+class Known:
+    """What is known of a model and its data beside what is tried: settings by dotted key, examples of each class."""
+
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
+    counts: Mapping[str, Sequence[int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Probed:
     """What was found before training.
 
-    `configured`: the settings that matter here, by name. `first_step`: facts of one step by name, where it was tested.
-    `findings`: rows of `name`, `sentence` and `evidence`. `command`: the line that trains with the suggested rate,
-    where it is more than three times the configured one or less than a third. `page`: the HTML file, if there is one.
+    `configured`: the settings that matter here, by name. `first_step`: what the one-step test told. `findings`: the
+    surest first, each with the line that cures it. `command`: the line that trains with the suggested rate, where it is
+    more than three times the configured one or less than a third. `page`: the HTML file, if there is one.
     """
 
     name: str
@@ -55,7 +67,7 @@ class Probed:
     overfit: Overfit
     range_test: RangeTest
     first_step: dict[str, Any] | None = None
-    findings: tuple[dict[str, Any], ...] = ()
+    findings: tuple[Found, ...] = ()
     command: str | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     page: Path | None = None
@@ -81,7 +93,7 @@ class Probed:
             "range_test": self.range_test.to_json(),
             "suggested_rate": self.suggested_rate,
             "first_step": self.first_step,
-            "findings": list(self.findings),
+            "findings": [found.to_json() for found in self.findings],
             "command": self.command,
             "seconds": self.seconds,
         }
@@ -119,16 +131,73 @@ def probe(
             build_batches(plain, plan.prepared, device)[0],
             loss_for(plain, plan.prepared, device),
             name=str(data),
-            model=plan.config.settings.model.name,
+            known=_known(plan),
             end=started + ALL_SECONDS,
         )
+    given = [
+        word
+        for key, value, origin in checked.rows()
+        if origin in ("command line", "settings")
+        for word in words_of({key: value})
+    ]
+    findings = [replace(one, command=command_of(one.diagnosis.cure, data, given, config)) for one in probed.findings]
+    probed = replace(probed, findings=tuple(findings))
     if not probed.is_near and probed.suggested_rate is not None:
-        probed = replace(probed, command=_command(data, checked, config, probed.suggested_rate))
+        better = Cure("", {"training.learning_rate": float(f"{probed.suggested_rate:g}")})
+        probed = replace(probed, command=command_of(better, data, given, config))
     probed = replace(probed, seconds={**seconds, **probed.seconds})
     home = Path(folder) if folder is not None else probes_folder() / own_folder_name(data)
     probed = _written(probed, home)
     log.say(f"probed in {time.perf_counter() - started:.1f} s: {probed.page}")
     return probed
+
+
+@dataclass(frozen=True)
+class CuredProbe:
+    """A probe with what its first curable finding proposes. `remains`: whether the finding is still there."""
+
+    disease: str
+    settings: Mapping[str, Any]
+    after: Probed
+    remains: bool
+
+    @property
+    def told(self) -> str:
+        """One sentence."""
+        words = " ".join(words_of(self.settings))
+        return f"with {words} {self.disease} is {'still found' if self.remains else 'gone'}"
+
+
+def cure_probe(
+    probed: Probed,
+    data: str | Path,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    config: str | Path | None = None,
+    words: Sequence[str] = (),
+    folder: str | Path | None = None,
+) -> CuredProbe:
+    """Probe again with what the surest curable finding of a probe of the same data and settings proposes.
+
+    Raises `ConfigError` when no finding has a cure that is a setting.
+
+    >>> cure_probe(probe("digits"), "digits").told     # doctest: +SKIP
+    'with training.learning_rate=0.002 rate_too_low is gone'
+    """
+    found = next((one.diagnosis for one in probed.findings if one.diagnosis.cure.settings), None)
+    if found is None:
+        names = ", ".join(one.diagnosis.disease for one in probed.findings)
+        raise ConfigError(
+            f"no setting cures what was found: {names}" if names else "nothing was found, so there is nothing to cure",
+            hint=probed.findings[0].diagnosis.cure.advice if names else "`danlu train` is the next step",
+        )
+    change = dict(found.cure.settings)
+    log.say(f"again, with {' '.join(words_of(change))}:")
+    kept = [word for word in words if word.partition("=")[0] not in change]
+    after = probe(data, {**(settings or {}), **change}, config=config, words=kept, folder=folder)
+    return CuredProbe(
+        found.disease, change, after, any(one.diagnosis.disease == found.disease for one in after.findings)
+    )
 
 
 def probe_model(
@@ -151,8 +220,8 @@ def probe_model(
     >>> pairs = [(x, (x[:, 0] > 0).long())]
     >>> net = nn.Sequential(nn.Linear(5, 32), nn.ReLU(), nn.Linear(32, 2))
     >>> probed = probe_model(net, pairs, nn.CrossEntropyLoss(), torch.optim.Adam(net.parameters(), lr=1e-5))
-    >>> probed.overfit.reached, [finding["name"] for finding in probed.findings]
-    (True, ['learning_rate_too_low'])
+    >>> probed.overfit.reached, [found.diagnosis.disease for found in probed.findings]
+    (True, ['rate_too_low'])
     """
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ModelError(
@@ -165,19 +234,20 @@ def probe_model(
             optimizer = same_kind(optimizer, model)(trial)
         trainer = Trainer(trial, train_batches, train_batches, loss, optimizer, settings=settings, device=device)
         name = type(model).__name__
-        probed = _probe(trainer, trainer.train_batches, trainer.loss, name=name, model=name)
+        probed = _probe(trainer, trainer.train_batches, trainer.loss, name=name, known=Known())
     return probed if folder is None else _written(probed, Path(folder))
 
 
 def _probe(
-    trainer: Trainer, plain_batches: Batches, plain_loss: Loss, *, name: str, model: str, end: float | None = None
+    trainer: Trainer, plain_batches: Batches, plain_loss: Loss, *, name: str, known: Known, end: float | None = None
 ) -> Probed:
     """All tests of what a trainer would train; `plain_…`: without augmentation and label smoothing.
 
     `end`: when the last should be done, by `time.perf_counter`.
     """
     started = time.perf_counter()
-    first_step: dict[str, Any] | None = None  # the facts of one watched step stand here once there are some
+    log.say("one step …")
+    step = one_step(trainer)
     watched = time.perf_counter()
     settings, own_optimizer = trainer.settings, same_kind(trainer.optimizer, trainer.model)
     in_order = channels_last_gradients(trainer.model) if settings.channels_last else nullcontext()
@@ -200,65 +270,39 @@ def _probe(
     seconds = {"first_step": watched - started, "overfit": overfit.seconds, "range_test": tested.seconds}
     return Probed(
         name=name,
-        model=model,
+        model=known.settings.get("model.name") or type(trainer.model).__name__,
         configured=configured,
         overfit=overfit,
         range_test=tested,
-        first_step=first_step,
-        findings=tuple(_findings(overfit, tested, rate)),
+        first_step=step[0],
+        findings=_findings(trainer, step, overfit, tested, known),
         seconds={part: round(taken, 2) for part, taken in seconds.items()},
     )
 
 
-def _findings(overfit: Overfit, tested: RangeTest, rate: float) -> Iterator[dict[str, Any]]:
-    if not overfit.reached and not overfit.ran_out:
-        right = f", {overfit.accuracies[-1]:.0%} right" if overfit.accuracies else ""
-        yield {
-            "name": "cannot_overfit_one_batch",
-            "sentence": f"the model cannot learn {overfit.examples} examples by heart ({overfit.stop_reason}:"
-            f" loss {overfit.losses[0]:.3g} → {overfit.losses[-1]:.3g}{right}): it, its loss or the labels are broken",
-            "evidence": {
-                "examples": overfit.examples,
-                "steps": overfit.steps,
-                "rate": overfit.rate,
-                "first_loss": overfit.losses[0] if math.isfinite(overfit.losses[0]) else None,
-                "last_loss": overfit.losses[-1] if math.isfinite(overfit.losses[-1]) else None,
-                "accuracy": overfit.accuracies[-1] if overfit.accuracies else None,
-            },
-        }
-    reading, judged = tested.reading, tested.judge(rate)
-    evidence = {
-        "rate": rate,
-        "falls_from": reading.falls_from,
-        "blows_up_at": reading.blows_up_at,
-        "suggested": reading.suggested,
-    }
-    if judged == "too low":
-        yield {
-            "name": "learning_rate_too_low",
-            "sentence": f"the configured learning rate {rate:.3g} is below {reading.falls_from:.2g}, where the loss"
-            " begins to fall in the range test",
-            "evidence": evidence,
-        }
-    if judged == "too high":
-        yield {
-            "name": "learning_rate_too_high",
-            "sentence": f"at the configured learning rate {rate:.3g} the loss has blown up in the range test, which it"
-            f" did at {reading.blows_up_at:.2g}",
-            "evidence": evidence,
-        }
-    if tested.rates and reading.suggested is None and not tested.ran_out and tested.steps_per_decade >= ENOUGH_STEPS:
-        yield {
-            "name": "no_rate_learns",
-            "sentence": "the loss falls by more than chance at no learning rate of the range test"
-            f" ({tested.rates[0]:.0e} to {tested.rates[-1]:.0e})",
-            "evidence": {"rate": rate, "lowest": tested.rates[0], "highest": tested.rates[-1]},
-        }
+def _findings(
+    trainer: Trainer, step: tuple[dict[str, Any], dict[str, Any]], overfit: Overfit, tested: RangeTest, known: Known
+) -> tuple[Found, ...]:
+    """What the diseases make of it."""
+    rate = float(trainer.optimizer.param_groups[0]["initial_lr"])
+    judged = tested.judge(rate)
+    if tested.rates and tested.suggested is None and not tested.ran_out and tested.steps_per_decade >= ENOUGH_STEPS:
+        judged = "none learns"
+    evidence = TrainingEvidence(
+        first=step[0],
+        watched=[step[1]],
+        settings={**known.settings, "training.learning_rate": rate},
+        classes=known.classes,
+        counts=known.counts,
+        overfit=overfit.to_json(),
+        range_test={**tested.to_json(), "judged": judged},
+    )
+    return tuple(Found(one) for one in examine(evidence))
 
 
 def probe_rows(probed: Probed) -> list[tuple[str, str, str]]:
     """What was tested, the result in a word or two, and its numbers."""
-    rows: list[tuple[str, str, str]] = []
+    rows: list[tuple[str, str, str]] = [_step_row(probed)] if probed.first_step else []
     overfit, tested, rate = probed.overfit, probed.range_test, float(probed.configured["learning_rate"])
     learnt = "learnt" if overfit.reached else "not in time" if overfit.ran_out else "NOT LEARNT"
     told = f"{overfit.examples} examples"
@@ -324,15 +368,27 @@ def _unchanged_examples(config: Config) -> dict[str, tuple[Any, str]]:
     return {**off, "training.label_smoothing": (0.0, why)}
 
 
-def _command(data: str | Path, checked: Config, config: str | Path | None, rate: float) -> str:
-    """The line that trains the same with another rate."""
-    given = [
-        f"{key}={value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(',', ':'))}"
-        for key, value, origin in checked.rows()
-        if origin in ("command line", "settings") and key != "training.learning_rate"
-    ]
-    file = [] if config is None else ["--config", str(config)]
-    return shlex.join(["danlu", "train", str(data), *given, f"training.learning_rate={rate:g}", *file])
+def _step_row(probed: Probed) -> tuple[str, str, str]:
+    told = probed.first_step or {}
+    parameters, inputs = told["parameters"], told["inputs"]
+    stuck = sum(parameters[kind]["numbers"] for kind in ("frozen", "not_in_optimizer", "without_gradient"))
+    shape = " × ".join(map(str, inputs.get("shape", ())))
+    loss = told["scores"]["loss"]
+    learn = f"{parameters['total'] - stuck:,} of {parameters['total']:,} parameters learn"
+    numbers = f"inputs {shape}, loss {'no number' if loss is None else f'{loss:.3g}'}, {learn}"
+    is_well = not stuck and loss is not None and not told["resting"]["count"]
+    return ("one step", "works" if is_well else "LOOK", numbers)
+
+
+def _known(plan: Plan) -> Known:
+    settings = {key: value for key, value, _ in plan.config.rows()}
+    options = describe_model(plan.config, plan.prepared)["options"]
+    settings |= {f"model.{name}": value for name, value in options.items()}
+    classes = plan.prepared.classes
+    counts = {
+        part: np.bincount(found.labels, minlength=len(classes)).tolist() for part, found in plan.prepared.parts.items()
+    }
+    return Known(settings, tuple(classes), counts)
 
 
 def _written(probed: Probed, home: Path) -> Probed:

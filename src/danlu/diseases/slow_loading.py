@@ -17,10 +17,10 @@ PHASES = ("loading", "forward", "backward", "update")
 
 def look(evidence: TrainingEvidence) -> Diagnosis | None:
     """The mean of the steps between those looked at; a few milliseconds that add up to nothing are not told."""
-    rows = [row for row in evidence.watched if row.get("steps_timed")] or list(evidence.watched)
+    rows = [row for row in evidence.watched if row.get("steps_timed")]
     if not rows:
         return None
-    weights = np.array([max(1, row.get("steps_timed", 0)) for row in rows], dtype=float)
+    weights = np.array([row["steps_timed"] for row in rows], dtype=float)
     taken = {
         phase: float(np.average([row["milliseconds"][phase] for row in rows], weights=weights)) for phase in PHASES
     }

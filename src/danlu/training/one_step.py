@@ -8,7 +8,7 @@ from danlu.base.errors import DataError
 from danlu.data.batches import stream_seed
 from danlu.training.precision import Precision
 from danlu.training.processes import Processes
-from danlu.training.step import Step
+from danlu.training.step import NoGradient, Step
 from danlu.training.trainer import Trainer, set_learning_rate
 from danlu.training.untouched import copied, same_kind, untouched_generators
 from danlu.training.watch import Watch
@@ -40,6 +40,9 @@ def one_step(trainer: Trainer) -> tuple[dict[str, Any], dict[str, Any]]:
         watch = step.watch = Watch(model, optimizer, 1)
         watch.begin(0, 0)
         rate = set_learning_rate(optimizer, 1.0)
-        stepped = step([batch], stream_seed(settings.seed, 0, "dropout"))
+        try:
+            stepped = step([batch], stream_seed(settings.seed, 0, "dropout"))
+        except NoGradient as error:  # is told with the rest: every parameter is without one
+            stepped = error.stepped
         watch.end(stepped, [batch], rate)
     return watch.first or {}, watch.take()[0]

@@ -36,6 +36,17 @@ class Stepped:
     gradient_norm: Tensor | None = None
 
 
+class NoGradient(ModelError):
+    """The loss depends on no parameter that is trained."""
+
+    def __init__(self, stepped: Stepped) -> None:
+        super().__init__(
+            "no parameter gets a gradient: the scores of the module do not depend on one that is trained",
+            hint="look in `forward` for `detach()`, `no_grad()`, `.data` or numpy, and for frozen parameters",
+        )
+        self.stepped = stepped
+
+
 class Step:
     """Takes a window of batches; the gradient is that of the mean over all their examples.
 
@@ -103,6 +114,8 @@ class Step:
             with self.precision.forward():
                 scores = self.forward(inputs)
                 loss = self.loss(scores, labels)
+            if not loss.requires_grad:
+                raise NoGradient(Stepped(loss.detach(), [(scores.detach(), labels)], len(labels)))
             self._mark("forward")
             self.precision.backward(loss)
             self._mark("backward")

@@ -1,0 +1,57 @@
+"""A diagnosis with the line that cures it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from danlu.base.log import pasted
+from danlu.diseases.diagnosis import Cure, Diagnosis
+
+
+@dataclass(frozen=True)
+class Found:
+    """`command`: a line to paste; None where only its owner's code or data can be changed."""
+
+    diagnosis: Diagnosis
+    command: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {**self.diagnosis.to_json(), "command": self.command}
+
+
+def command_of(cure: Cure, data: str | Path, given: Sequence[str] = (), config: str | Path | None = None) -> str | None:
+    """The line that trains with what was given before and the cure on top; or the verb that helps.
+
+    `given`: `section.key=value` words; `config`: a YAML file.
+
+    >>> command_of(Cure("", {"training.learning_rate": 0.01}), "digits", ["model.name=mlp", "training.learning_rate=9"])
+    'danlu train digits model.name=mlp training.learning_rate=0.01'
+    """
+    if cure.settings:
+        kept = [word for word in given if word.partition("=")[0] not in cure.settings]
+        file = [] if config is None else ["--config", str(config)]
+        words = ["danlu", "train", str(data), *file, *kept, *words_of(cure.settings)]
+        return " ".join(map(pasted, words))
+    if cure.command:
+        return f"danlu {cure.command.replace('DATA', pasted(str(data)))}"
+    return None
+
+
+def words_of(settings: Mapping[str, Any]) -> list[str]:
+    """Settings as words of the command line.
+
+    >>> words_of({"data.split": [0.6, 0.2, 0.2], "model.batch_norm": True})
+    ['data.split=[0.6,0.2,0.2]', 'model.batch_norm=true']
+    """
+    return [f"{key}={_word(value)}" for key, value in settings.items()]
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (list, tuple)):
+        return "[" + ",".join(_word(item) for item in value) + "]"
+    return "null" if value is None else str(value)
