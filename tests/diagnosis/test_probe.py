@@ -277,6 +277,12 @@ def test_command_line_says_that_a_rate_is_fine(cli: Callable[..., tuple[int, str
     assert out.splitlines()[-2] == "the configured learning rate 0.005 is fine"
 
 
+def test_usable_rate_far_from_the_suggested_one_is_not_called_wrong(cli: Callable[..., tuple[int, str, str]]) -> None:
+    _, out, _ = cli("probe", "digits", "model.name=mlp", "training.threads=1", "training.learning_rate=0.001")
+    assert "found:" not in out
+    assert out.splitlines()[-2].startswith("may train better: danlu train digits model.name=mlp ")
+
+
 def test_command_line_prints_json(cli: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
     words = ("digits", "model.name=mlp", "training.threads=1", "--json", "--out", tmp_path / "o")
     code, out, _ = cli("probe", *words)

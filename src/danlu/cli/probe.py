@@ -57,6 +57,6 @@ def print_probe(probed: Probed) -> None:
     for finding in probed.findings:
         click.echo(f"found: {finding['sentence']}")
     if probed.command is not None:
-        click.echo(f"try: {probed.command}")
+        click.echo(f"{'try' if probed.findings else 'may train better'}: {probed.command}")
     elif probed.suggested_rate is not None:
         click.echo(f"the configured learning rate {probed.configured['learning_rate']:g} is fine")

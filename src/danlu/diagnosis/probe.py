@@ -30,7 +30,7 @@ from danlu.training.losses import Loss, LossFunction
 from danlu.training.memory import channels_last_gradients
 from danlu.training.overfit import Overfit, overfit_one_batch
 from danlu.training.range_test import SECONDS, RangeTest, range_test
-from danlu.training.start import Ready, describe_model, make_ready
+from danlu.training.start import Ready, describe_model, make_ready, readable_value
 from danlu.training.train import choose_device, make_batches, make_loss, make_model
 from danlu.training.trainer import Trainer, only_deterministic_kernels
 from danlu.training.untouched import copied, same_kind, untouched_generators
@@ -293,16 +293,20 @@ def _trainer(ready: Ready, device: torch.device) -> tuple[Trainer, Ready]:
     way, told = measured.choose_safely(training.threads, training.channels_last)
     if training.precision in ("bf16", "fp16"):
         measured.require(training.precision)
-    chosen = {
+    chosen: dict[str, tuple[Any, str]] = {
         "training.threads": (way.threads, told["threads"]),
         "training.channels_last": (way.channels_last, told["channels_last"]),
         "training.precision": ("fp32", "the rate hardly depends on it"),
         "training.compile": (False, "compiling would take longer than the probe"),
     }
-    config = config.with_chosen(
-        {key: value for key, value in chosen.items() if getattr(training, key.partition(".")[2]) == "auto"}
-        | {"training.compile": chosen["training.compile"]}
-    )
+    taken = {
+        key: choice
+        for key, choice in chosen.items()
+        if key == "training.compile" or getattr(training, key.partition(".")[2]) == "auto"
+    }
+    for key, (value, reason) in taken.items():
+        log.say(f"  {key}={readable_value(value)}   {reason}")
+    config = config.with_chosen(taken)
     if device.type == "cpu":
         torch.set_num_threads(int(config.settings.training.threads))
     trainer = Trainer(
