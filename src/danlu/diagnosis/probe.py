@@ -36,7 +36,8 @@ from danlu.training.trainer import Trainer, only_deterministic_kernels
 from danlu.training.untouched import copied, same_kind, untouched_generators
 
 ALL_SECONDS, LEAST_SECONDS = 24.0, 6.0  # what is left of the first is for the range test, but never less than that
-ENOUGH_STEPS = 14  # a decade of rates; with fewer, noise may hide that the loss falls
+ENOUGH_STEPS = 20  # a decade of rates; with fewer, noise may hide that the loss falls
+NO_FALL = 2.5  # standard errors; what lies between this and a sure fall is no finding, but noise
 NEAR = 3.0  # a configured rate within this factor of the suggested one is as good: docs/LOG.md
 
 
@@ -247,7 +248,8 @@ def _findings(overfit: Overfit, tested: RangeTest, rate: float) -> Iterator[dict
             f" did at {reading.blows_up_at:.2g}",
             "evidence": evidence,
         }
-    if tested.rates and reading.suggested is None and not tested.ran_out and tested.steps_per_decade >= ENOUGH_STEPS:
+    has_looked = bool(tested.rates) and not tested.ran_out and tested.steps_per_decade >= ENOUGH_STEPS
+    if has_looked and reading.suggested is None and reading.sureness < NO_FALL:
         yield {
             "name": "no_rate_learns",
             "sentence": "the loss falls by more than chance at no learning rate of the range test"
