@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,8 @@ from danlu.base.errors import ConfigError, ModelError
 from danlu.base.runs import Run
 from danlu.cli.main import main
 from danlu.diagnosis.cure import Cured, cure
-from danlu.diagnosis.diagnose import command_of, diagnose
+from danlu.diagnosis.diagnose import diagnose
+from danlu.diagnosis.found import command_of
 from danlu.diseases import DISEASES
 from danlu.diseases.diagnosis import Cure
 from pictures import write_pictures
@@ -217,15 +219,25 @@ def test_cure_helps_when_the_score_rises(before: float | None, after: float, hel
     assert ("it helped" in cured.told) is helped
 
 
-def test_words_of_a_command_can_be_pasted(tmp_path: Path) -> None:
-    data = write_pictures(tmp_path / "my photos")
-    run = danlu.train(data, {"training.threads": 1, "training.epochs": 1}, name="pasted")
-    told = command_of(Cure("", {"data.split": [0.6, 0.2, 0.2], "model.batch_norm": True}), run)
+def test_words_of_a_command_can_be_pasted() -> None:
+    settings = {"data.split": [0.6, 0.2, 0.2], "model.batch_norm": True}
+    told = command_of(
+        Cure("", settings), "my 照片", ["model.name=mlp", "model.batch_norm=false"], "runs/慢/config.yaml"
+    )
     assert told is not None
-    assert f"'{data}'" in told
-    assert told.endswith("'data.split=[0.6,0.2,0.2]' model.batch_norm=true")
-    assert command_of(Cure("", command="inspect DATA --labels"), run) == f"danlu inspect '{data}' --labels"
-    assert command_of(Cure(""), run) is None
+    assert shlex.split(told) == [
+        "danlu",
+        "train",
+        "my 照片",
+        "--config",
+        "runs/慢/config.yaml",
+        "model.name=mlp",
+        "data.split=[0.6,0.2,0.2]",
+        "model.batch_norm=true",
+    ]
+    assert "runs/慢/config.yaml" in told.split()
+    assert command_of(Cure("", command="inspect DATA --labels"), "my 照片") == "danlu inspect 'my 照片' --labels"
+    assert command_of(Cure(""), "照片") is None
 
 
 def test_rows_after_a_failure_are_no_numbers_and_can_be_read(good_run: Run) -> None:

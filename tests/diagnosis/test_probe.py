@@ -20,8 +20,9 @@ from danlu.base.config import read_config
 from danlu.base.errors import ConfigError, DataError, ModelError
 from danlu.base.runs import list_runs
 from danlu.cli.main import main
-from danlu.diagnosis.probe import Probed, probe_rows
+from danlu.diagnosis.probe import Probed, judged, probe_rows
 from danlu.models import MODELS
+from danlu.training.range_test import RangeTest, Reading
 from pictures import write_pictures, write_reviews
 
 QUICK = {"training.threads": 1, "training.channels_last": False}
@@ -206,6 +207,12 @@ def test_own_module_gets_its_page_where_a_folder_is_named(tmp_path: Path) -> Non
     assert "Sequential" in probed.page.read_text(encoding="utf-8")
 
 
+def test_noisy_curve_is_no_finding() -> None:
+    noisy = RangeTest((1e-5, 1.0), (2.3, 2.2), Reading((2.3, 2.2), sureness=3.5), 20, False, "", 0.0)
+    flat = RangeTest((1e-5, 1.0), (2.3, 2.3), Reading((2.3, 2.3), sureness=1.0), 20, False, "", 0.0)
+    assert (judged(noisy, 1e-3), judged(flat, 1e-3)) == ("unknown", "none learns")
+
+
 class Detached(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -253,8 +260,9 @@ def test_loss_that_is_no_number_is_a_finding_and_valid_json(tmp_path: Path) -> N
     assert (tmp_path / "probe.html").exists()
 
 
-def test_labels_that_mean_nothing_are_told_by_a_loss_that_never_falls() -> None:
-    generator = torch.Generator().manual_seed(0)
+def test_labels_that_mean_nothing_are_told_by_a_loss_that_never_falls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("danlu.training.range_test.STEPS_PER_DECADE", (20,))  # also on a busy machine
+    generator = torch.Generator().manual_seed(2)
     noise = [
         (torch.randn(32, 6, generator=generator), torch.randint(0, 3, (32,), generator=generator)) for _ in range(200)
     ]
@@ -272,18 +280,25 @@ def test_command_line_tells_a_table_the_advice_and_the_page(cli: Callable[..., t
     lines = out.splitlines()
     assert code == 0
     assert lines[0].split() == ["tested", "result", "numbers"]
-    assert re.match(r"one batch by heart +learnt +32 examples of 10 classes, \d+ steps: loss ", lines[1])
-    assert re.match(r"configured learning rate +TOO HIGH +1 \(adamw, highest of one_cycle\)", lines[2])
-    assert re.match(r"suggested learning rate +0\.0\d+ +the loss falls from 0\.0", lines[3])
-    assert lines[4].startswith("found: at the configured learning rate 1 the loss has blown up")
-    assert re.fullmatch(r"try: danlu train digits model.name=mlp .*training.learning_rate=0\.0\d+", lines[5])
-    assert lines[6] == "runs/probes/digits/probe.html"
+    assert re.match(r"one step +works +inputs 64 × 1 × 8 × 8, loss [\d.]+, 50,826 of 50,826 parameters learn", lines[1])
+    assert re.match(r"one batch by heart +learnt +32 examples of 10 classes, \d+ steps: loss ", lines[2])
+    assert re.match(r"configured learning rate +TOO HIGH +1 \(adamw, highest of one_cycle\)", lines[3])
+    assert re.match(r"suggested learning rate +0\.0\d+ +the loss falls from 0\.0", lines[4])
+    assert lines[5].startswith("high    rate_too_high: at the learning rate of 1 the loss has blown up")
+    assert re.fullmatch(r" +\$ danlu train digits model.name=mlp .*training.learning_rate=0\.0\d+", lines[-2])
+    assert lines[-1] == "runs/probes/digits/probe.html"
     assert "probed in " in err
 
 
 def test_command_line_says_that_a_rate_is_fine(cli: Callable[..., tuple[int, str, str]]) -> None:
     _, out, _ = cli("probe", "digits", "model.name=mlp", "training.threads=1", "training.learning_rate=0.005")
     assert out.splitlines()[-2] == "the configured learning rate 0.005 is fine"
+
+
+def test_usable_rate_far_from_the_suggested_one_is_not_called_wrong(cli: Callable[..., tuple[int, str, str]]) -> None:
+    _, out, _ = cli("probe", "digits", "model.name=mlp", "training.threads=1", "training.learning_rate=0.001")
+    assert "found:" not in out
+    assert out.splitlines()[-2].startswith("may train better: danlu train digits model.name=mlp ")
 
 
 def test_command_line_prints_json(cli: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
@@ -355,13 +370,33 @@ def test_page_shows_the_finding_the_advice_and_the_marks(browser: Any, digits: P
     shown.page.close()
 
 
-def test_first_step_is_shown_once_there_is_one(browser: Any, digits: Probed, tmp_path: Path) -> None:
-    from danlu.reporting.probe_page import write_probe
-
-    told = {**digits.to_json(), "first_step": {"parameters_without_gradient": "<none>"}}
-    write_probe(tmp_path / "p.html", told, rows=probe_rows(digits), is_near=False)
-    shown = opened(browser).open(tmp_path / "p.html")
+def test_first_step_is_a_table_on_the_page(browser: Any, digits: Probed) -> None:
+    assert digits.page is not None
+    shown = opened(browser).open(digits.page)
     text = shown.page.evaluate("document.getElementById('step').textContent")
-    assert "parameters without gradient" in text
-    assert "<none>" in text
+    assert "loss of guessing" in text
+    assert "64 × 1 × 8 × 8" in text
+    assert "50,826" in text
     shown.page.close()
+
+
+def test_cure_probes_again_with_what_is_proposed(cli: Callable[..., tuple[int, str, str]]) -> None:
+    code, out, err = cli(
+        "probe", "digits", "model.name=mlp", "training.threads=1", "training.learning_rate=1e-6", "--cure"
+    )
+    assert code == 0
+    assert re.search(r"with training\.learning_rate=0\.0\d+ rate_too_low is gone", out)
+    assert "again, with training.learning_rate=" in err
+    assert out.count("one batch by heart") == 2
+
+
+def test_cure_of_nothing_is_refused(cli: Callable[..., tuple[int, str, str]]) -> None:
+    code, _, err = cli("probe", "digits", "model.name=mlp", "training.threads=1", "--cure")
+    assert code == 2
+    assert "nothing was found, so there is nothing to cure" in err
+
+
+def test_rate_that_danlu_chose_and_that_is_usable_is_not_talked_down() -> None:
+    probed = danlu.probe("digits", MLP)
+    assert probed.is_tuned
+    assert (probed.is_fine, probed.command) == (True, None)

@@ -76,6 +76,6 @@ def print_probe(probed: Probed) -> None:
     if any(found.diagnosis.cure.settings for found in probed.findings):
         return
     if probed.command is not None:
-        click.echo(f"try: {probed.command}")
+        click.echo(f"{'try' if probed.findings else 'may train better'}: {probed.command}")
     elif probed.suggested_rate is not None:
         click.echo(f"the configured learning rate {probed.configured['learning_rate']:g} is fine")

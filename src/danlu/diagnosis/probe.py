@@ -34,12 +34,13 @@ from danlu.training.memory import channels_last_gradients
 from danlu.training.one_step import one_step
 from danlu.training.overfit import Overfit, overfit_one_batch
 from danlu.training.range_test import SECONDS, RangeTest, range_test
-from danlu.training.start import Plan, describe_model, plan_training
+from danlu.training.start import Plan, describe_model, plan_training, readable_value
 from danlu.training.trainer import Trainer, only_deterministic_kernels
 from danlu.training.untouched import copied, same_kind, untouched_generators
 
 ALL_SECONDS, LEAST_SECONDS = 24.0, 6.0  # what is left of the first is for the range test, but never less than that
-ENOUGH_STEPS = 14  # a decade of rates; with fewer, noise may hide that the loss falls
+ENOUGH_STEPS = 20  # a decade of rates; with fewer, noise may hide that the loss falls
+NO_FALL = 2.5  # standard errors; what lies between this and a sure fall is no finding, but noise
 NEAR = 3.0  # a configured rate within this factor of the suggested one is as good: docs/LOG.md
 
 
@@ -58,7 +59,8 @@ class Probed:
 
     `configured`: the settings that matter here, by name. `first_step`: what the one-step test told. `findings`: the
     surest first, each with the line that cures it. `command`: the line that trains with the suggested rate, where it is
-    more than three times the configured one or less than a third. `page`: the HTML file, if there is one.
+    more than three times the configured one or less than a third. `is_tuned`: the rate is danlu's own
+    choice. `page`: the HTML file, if there is one.
     """
 
     name: str
@@ -70,6 +72,7 @@ class Probed:
     findings: tuple[Found, ...] = ()
     command: str | None = None
     seconds: dict[str, float] = field(default_factory=dict)
+    is_tuned: bool = False
     page: Path | None = None
 
     @property
@@ -82,6 +85,13 @@ class Probed:
         """Whether the configured rate is within a factor of three of the suggested one."""
         suggested, rate = self.suggested_rate, float(self.configured["learning_rate"])
         return suggested is not None and 1 / NEAR <= rate / suggested <= NEAR
+
+    @property
+    def is_fine(self) -> bool:
+        """Whether the rate may stay: it is near the suggested one, or usable and danlu's own, tuned for the model."""
+        return self.is_near or (
+            self.is_tuned and self.range_test.judge(float(self.configured["learning_rate"])) == "usable"
+        )
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -142,7 +152,8 @@ def probe(
     ]
     findings = [replace(one, command=command_of(one.diagnosis.cure, data, given, config)) for one in probed.findings]
     probed = replace(probed, findings=tuple(findings))
-    if not probed.is_near and probed.suggested_rate is not None:
+    probed = replace(probed, is_tuned=checked.settings.training.learning_rate == "auto")
+    if not probed.is_fine and probed.suggested_rate is not None:
         better = Cure("", {"training.learning_rate": float(f"{probed.suggested_rate:g}")})
         probed = replace(probed, command=command_of(better, data, given, config))
     probed = replace(probed, seconds={**seconds, **probed.seconds})
@@ -285,9 +296,6 @@ def _findings(
 ) -> tuple[Found, ...]:
     """What the diseases make of it."""
     rate = float(trainer.optimizer.param_groups[0]["initial_lr"])
-    judged = tested.judge(rate)
-    if tested.rates and tested.suggested is None and not tested.ran_out and tested.steps_per_decade >= ENOUGH_STEPS:
-        judged = "none learns"
     evidence = TrainingEvidence(
         first=step[0],
         watched=[step[1]],
@@ -295,9 +303,17 @@ def _findings(
         classes=known.classes,
         counts=known.counts,
         overfit=overfit.to_json(),
-        range_test={**tested.to_json(), "judged": judged},
+        range_test={**tested.to_json(), "judged": judged(tested, rate)},
     )
     return tuple(Found(one) for one in examine(evidence))
+
+
+def judged(tested: RangeTest, rate: float) -> str:
+    """As `RangeTest.judge`, and `none learns` where a test long enough to see it fall saw nothing but noise."""
+    has_looked = bool(tested.rates) and not tested.ran_out and tested.steps_per_decade >= ENOUGH_STEPS
+    if has_looked and tested.suggested is None and tested.reading.sureness < NO_FALL:
+        return "none learns"
+    return tested.judge(rate)
 
 
 def probe_rows(probed: Probed) -> list[tuple[str, str, str]]:
@@ -312,8 +328,8 @@ def probe_rows(probed: Probed) -> list[tuple[str, str, str]]:
     if overfit.accuracies:
         told += f", {overfit.accuracies[-1]:.0%} right"
     rows.append(("one batch by heart", learnt, told))
-    judged = tested.judge(rate)
-    result = {"usable": "usable", "unknown": "not known"}.get(judged, judged.upper())
+    told_of_rate = tested.judge(rate)
+    result = {"usable": "usable", "unknown": "not known"}.get(told_of_rate, told_of_rate.upper())
     told = f"{rate:g} ({probed.configured['optimizer']}, highest of {probed.configured['schedule']})"
     rows.append(("configured learning rate", result, told))
     reading = tested.reading
@@ -337,16 +353,20 @@ def _trainer(plan: Plan, device: torch.device) -> tuple[Trainer, Plan]:
     way, told = measured.choose_safely(training.threads, training.channels_last)
     if training.precision in ("bf16", "fp16"):
         measured.require(training.precision)
-    chosen = {
+    chosen: dict[str, tuple[Any, str]] = {
         "training.threads": (way.threads, told["threads"]),
         "training.channels_last": (way.channels_last, told["channels_last"]),
         "training.precision": ("fp32", "the rate hardly depends on it"),
         "training.compile": (False, "compiling would take longer than the probe"),
     }
-    config = config.with_chosen(
-        {key: value for key, value in chosen.items() if getattr(training, key.partition(".")[2]) == "auto"}
-        | {"training.compile": chosen["training.compile"]}
-    )
+    taken = {
+        key: choice
+        for key, choice in chosen.items()
+        if key == "training.compile" or getattr(training, key.partition(".")[2]) == "auto"
+    }
+    for key, (value, reason) in taken.items():
+        log.say(f"  {key}={readable_value(value)}   {reason}")
+    config = config.with_chosen(taken)
     if device.type == "cpu":
         torch.set_num_threads(int(config.settings.training.threads))
     trainer = Trainer(
@@ -397,7 +417,7 @@ def _written(probed: Probed, home: Path) -> Probed:
     make_folder(home)
     told = probed.to_json()
     write_json(home / "probe.json", told)
-    write_probe(home / "probe.html", told, rows=probe_rows(probed), is_near=probed.is_near)
+    write_probe(home / "probe.html", told, rows=probe_rows(probed), is_fine=probed.is_fine)
     return replace(probed, page=home / "probe.html")
 
 

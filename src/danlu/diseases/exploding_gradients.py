@@ -18,7 +18,8 @@ def look(evidence: TrainingEvidence) -> Diagnosis | None:
     if not evidence.watched:
         return None
     norms = np.array([math.nan if row["gradient_norm"] is None else row["gradient_norm"] for row in evidence.watched])
-    first = float(norms[0]) if math.isfinite(norms[0]) else math.inf
+    some = any(layer["gradient_norm"] is not None for layer in evidence.watched[0]["layers"])
+    first = float(norms[0]) if math.isfinite(norms[0]) else math.inf if some else 0.0  # beyond what a number can say
     if first < LARGE:
         return None
     first_loss = evidence.first_loss / max(evidence.guessing_loss, 1e-9)

@@ -15,8 +15,8 @@ SUGGESTIONS = {
 }
 
 
-def write_probe(path: Path, probed: Mapping[str, Any], *, rows: Sequence[tuple[str, str, str]], is_near: bool) -> None:
-    """Write the page of a probe's JSON. `rows`: what was tested, result, numbers; `is_near`: the rate may stay."""
+def write_probe(path: Path, probed: Mapping[str, Any], *, rows: Sequence[tuple[str, str, str]], is_fine: bool) -> None:
+    """Write the page of a probe's JSON. `rows`: what was tested, result, numbers; `is_fine`: the rate may stay."""
     import danlu
     from danlu.reporting import figures
     from danlu.reporting.charts import draw_charts
@@ -34,7 +34,7 @@ def write_probe(path: Path, probed: Mapping[str, Any], *, rows: Sequence[tuple[s
         tested=tested,
         overfit=overfit,
         rows=rows,
-        is_near=is_near,
+        is_fine=is_fine,
         meanings=SUGGESTIONS,
         charts=draw_charts(drawn),
         version=danlu.__version__,
