@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -145,6 +146,16 @@ def test_same_name_with_other_settings_is_refused(photos: Path) -> None:
     danlu.tune(photos, SETTINGS, name="a", search=SearchSettings(trials=1))
     with pytest.raises(ConfigError, match="begun with other"):
         danlu.tune(photos, {**SETTINGS, "training.epochs": 5}, name="a", search=SearchSettings(trials=2))
+
+
+def test_study_on_data_that_has_changed_is_refused(photos: Path) -> None:
+    danlu.tune(photos, SETTINGS, name="a", search=SearchSettings(trials=1))
+    shutil.rmtree(photos)
+    write_pictures(photos, count=13, seed=1)
+    with pytest.raises(ConfigError, match="is not what it was when the study `a` began"):
+        danlu.tune(resume="a", search=SearchSettings(trials=2))
+    with pytest.raises(ConfigError, match="begun with other content"):
+        danlu.tune(photos, SETTINGS, name="a", search=SearchSettings(trials=2))
 
 
 def test_keys_set_by_the_user_are_not_searched(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -77,6 +78,7 @@ def prepare_search(data: str | Path, checked: Config, search: SearchSettings, na
     plan = SearchPlan(
         name=name,
         data=str(Path(data).resolve()) if Path(data).exists() else str(data),
+        content=content_of(start),
         settings=asked,
         measured=measured,
         defaults=defaults,
@@ -95,8 +97,19 @@ def prepare_again(plan: SearchPlan) -> Prepared:
     checked = read_config(settings=plan.settings)
     with log.silence():
         start = plan_training(plan.data, checked)
+    if content_of(start) != plan.content:
+        raise ConfigError(
+            f"the data `{plan.data}` is not what it was when the study `{plan.name}` began",
+            hint="start another study: scores on other examples do not compare",
+        )
     trainings = Trainings(checked, start.prepared, plan.measured)
     return Prepared(plan, trainings, first_trials(plan, start, trainings), start)
+
+
+def content_of(start: Plan) -> str:
+    """A hash of the examples and their parts, whatever their order and place."""
+    rows = sorted(f"{row.part} {row.sha256}" for row in start.prepared.manifest)
+    return hashlib.sha256("\n".join(rows).encode()).hexdigest()[:16]
 
 
 def lowest_share(full_epochs: int) -> float:
