@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +16,11 @@ from danlu.models import MODELS
 from danlu.training.assemble import build_batches, choose_device, first_model, measured_choices
 from danlu.training.start import Plan, describe_model, plan_training, readable_value, resolve
 from danlu.tuning.fidelity import Trainings
-from danlu.tuning.owners import DEFAULTS, NEAR
+from danlu.tuning.owners import DEFAULTS
 from danlu.tuning.plan import SAMPLERS, SearchPlan, SearchSettings, Values, is_list_space
 from danlu.tuning.space import MODEL, MOST_COMBINATIONS, SearchSpace, default_space, read_space
 
 MEASURED = ("training.threads", "training.channels_last", "training.precision", "training.compile")
-NEAR_TRIALS = 6
 First = list[tuple[Values, str]]
 
 
@@ -193,8 +191,7 @@ def describe_options(config: Config) -> Values:
 
 
 def first_trials(plan: SearchPlan, start: Plan, trainings: Trainings) -> First:
-    """The defaults; then every combination of a grid, or the recipes of the other architectures and a few settings near
-    the defaults, which are known to be good: of settings from anywhere most are not."""
+    """The defaults; then every combination of a grid, or the recipes of the other architectures."""
     first: First = [(plan.defaults, DEFAULTS)]
     if plan.sampler == "grid":
         return first + [(row, "") for row in plan.space.combinations() if row != plan.defaults]
@@ -202,7 +199,4 @@ def first_trials(plan: SearchPlan, start: Plan, trainings: Trainings) -> First:
         if model != start.config.settings.model.name:
             config = trainings.config_for({MODEL: model})
             first.append(({MODEL: model, **_defaults(config, plan.space)}, ""))
-    if plan.sampler == "tpe":
-        rng = random.Random(plan.seed)  # noqa: S311 (no secret)
-        first += [(plan.space.near(plan.defaults, rng), NEAR) for _ in range(NEAR_TRIALS)]
     return first

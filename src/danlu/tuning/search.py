@@ -1,14 +1,16 @@
 """The search as one worker does it: ask for settings, train them rung by rung, tell what came of it.
 
-Trial 0 is danlu's defaults in full, and a few settings near them follow. Every other trial is trained at the lowest
+Trial 0 is danlu's defaults in full. The next few trials, and one in four later, change some settings of the best so far
+a little, and are tried in full too: short trainings cannot tell them apart. Every other trial is trained at the lowest
 rung first, from scratch and with a schedule of that length, and goes on while it is among the best third of those that
-came so far (asynchronous successive halving: Li et al., 2020); the next settings come from the tree-structured Parzen
+came so far (asynchronous successive halving: Li et al., 2020); its settings come from the tree-structured Parzen
 estimator over all parameters together (Bergstra et al., 2011; Falkner et al., 2018).
 """
 
 from __future__ import annotations
 
 import math
+import random
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -28,6 +30,7 @@ from danlu.tuning.plan import SearchPlan, Values, coded, suggest
 from danlu.tuning.space import SearchSpace
 
 STARTUP_TRIALS = 8
+NEAR_FIRST, NEAR_EVERY, NEAR_DRAWS = 6, 4, 20
 PLAN = "danlu"
 VALUES, RUNG = "values", "rung "
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
@@ -88,8 +91,7 @@ class Search:
         )
 
     def open(self, first: Sequence[tuple[Values, str]]) -> bool:
-        """Queue the first trials unless that was done before: (settings, what they are: the defaults, near them, or
-        nothing special).
+        """Queue the first trials unless that was done before: (settings, `defaults` where they are these).
 
         True for a new study. Raises `ConfigError` when the study was begun as another search.
         """
@@ -149,6 +151,8 @@ class Search:
             return None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that groups are new, and that heartbeats are for `optimize`
+            if self._is_near_due(trials):
+                self._enqueue_near(trials)
             self.study.sampler = self._sampler(len(trials))
             trial = self.study.ask()
         trial.set_user_attr(OWNER, self.mark)
@@ -166,6 +170,26 @@ class Search:
         waiting = any(trial.state == TrialState.WAITING for trial in trials)
         return waiting or self.plan.sampler != "grid"
 
+    def _is_near_due(self, trials: Sequence[FrozenTrial]) -> bool:
+        """The first trials after the defaults, and one in a few later, look near the best so far."""
+        if self.plan.sampler != "tpe" or not trials or any(t.state == TrialState.WAITING for t in trials):
+            return False
+        near = sum(NEAR in trial.user_attrs and not is_lost(trial) for trial in trials)
+        return near < NEAR_FIRST or len(trials) % NEAR_EVERY == 0
+
+    def _enqueue_near(self, trials: Sequence[FrozenTrial]) -> None:
+        ended = [one for one in self.tried() if one.state == "complete"]
+        center = self.plan.defaults
+        if ended:
+            value = {one.number: one.scores[-1].value(self.plan.best_by) for one in ended}
+            sign = 1 if self.plan.direction == "minimize" else -1
+            center = min(ended, key=lambda one: sign * value[one.number]).values
+        rng = random.Random(stream_seed(self.plan.seed, len(trials), f"near {self.worker or 0}"))  # noqa: S311
+        drawn = (self.plan.space.near(center, rng) for _ in range(NEAR_DRAWS))
+        near = next((values for values in drawn if any(values[key] != center[key] for key in values)), None)
+        if near is not None:
+            self.study.enqueue_trial(coded(near, self.plan.space), user_attrs={NEAR: True})
+
     def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
         """Made anew for each trial, so that a resumed search draws what it would have drawn."""
         seed = stream_seed(self.plan.seed, number, f"trial {self.worker or 0}") % 2**32
@@ -180,7 +204,7 @@ class Search:
         is_defaults = bool(trial.user_attrs.get(DEFAULTS))
         values = self._defaults(trial) if is_defaults else suggest(trial, self.plan.space)
         trial.set_user_attr(VALUES, self.plan.defaults if is_defaults else values)
-        # Settings near the defaults are close to each other: short trainings cannot tell them apart (docs/LOG.md).
+        # Settings near the best are close to each other: short trainings cannot tell them apart (docs/LOG.md).
         steps = self.rungs[-1:] if trial.user_attrs.get(NEAR) else self.rungs
         for rung in steps:
             score = self._train(trial, values, rung, None if is_defaults else budget)
