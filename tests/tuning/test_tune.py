@@ -229,6 +229,12 @@ def test_fault_of_how_to_search_is_named(how: dict[str, Any], told: str) -> None
     )
 
 
+def test_search_that_cannot_begin_leaves_no_folder(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no file"):
+        danlu.tune(photos, search=SearchSettings(space="none.yaml"))
+    assert list((tmp_path / "runs" / "studies").iterdir()) == []
+
+
 def test_sqlite_is_refused_with_the_reason() -> None:
     with pytest.raises(ConfigError) as caught:
         danlu.tune("digits", search=SearchSettings(storage="sqlite:///a.db"))

@@ -14,7 +14,7 @@ from typing import Any
 from danlu.base import log
 from danlu.base.config import Config, read_config
 from danlu.base.errors import ConfigError, ModelError
-from danlu.base.files import write_text
+from danlu.base.files import remove_folder, write_text
 from danlu.base.runs import Run
 from danlu.base.studies import Study, create_study, existing_study, find_study
 from danlu.data.kept_split import short_name
@@ -95,7 +95,11 @@ def tune(
     place_of(search.storage, Path())  # what is refused is refused before anything is written
     known = existing_study(name) if name is not None else None
     study = known or create_study(name, short_name(data))
-    return _hold_and_search(study, search, (data, checked))
+    try:
+        return _hold_and_search(study, search, (data, checked))
+    finally:
+        if not study.status_file.exists() and not study.journal_file.exists():
+            remove_folder(study.folder)  # nothing was begun
 
 
 def _hold_and_search(study: Study, search: SearchSettings, begun: tuple[str | Path, Config] | None) -> Tuning:
