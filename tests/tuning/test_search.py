@@ -76,7 +76,7 @@ def test_resumed_search_tries_what_an_uninterrupted_one_does(tmp_path: Path) -> 
 def test_first_trials_after_the_defaults_look_near_the_best_in_full(tmp_path: Path) -> None:
     trainings = FakeTrainings()
     search = search_in(tmp_path, trainings)
-    search.run(Budget(trials=7))
+    search.run(Budget(trials=4))
     tried = search.tried()
     assert trainings.calls[3:] == [(one.values, 1) for one in tried[1:]]
     assert all(one.first is None for one in tried[1:])
@@ -92,8 +92,19 @@ def test_first_trials_after_the_defaults_look_near_the_best_in_full(tmp_path: Pa
 def test_later_trials_look_near_the_best_now_and_then(tmp_path: Path) -> None:
     search = search_in(tmp_path)
     search.run(Budget(trials=31))
-    later = [one.number for one in search.tried()[7:] if one.first is None]
-    assert later == list(range(8, 31, 4))
+    later = [one.number for one in search.tried()[4:] if one.first is None]
+    assert later == list(range(6, 31, 3))
+
+
+def test_trials_near_a_short_training_are_as_short(tmp_path: Path) -> None:
+    class Shrinking(FakeTrainings):
+        def train(self, config: Any, share: float, on_epoch: Any = None) -> Any:
+            score = super().train(config, share, on_epoch)
+            return type(score)(**{**vars(score), "loss": share + loss_of(config)})
+
+    trainings = Shrinking()
+    search_in(tmp_path, trainings).run(Budget(trials=3))
+    assert [share for _, share in trainings.calls[3:]] == [1 / 9, 1 / 9]
 
 
 def test_near_settings_lie_in_the_space_and_around_the_defaults() -> None:

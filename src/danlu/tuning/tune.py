@@ -320,7 +320,7 @@ def _place(study: Study, search: SearchSettings, status: Mapping[str, Any]) -> P
 def _say_start(plan: SearchPlan, looking: Search, budget: Budget) -> None:
     say_space(plan)
     shares = ", ".join(f"{rung.share:.3g}" for rung in looking.rungs)
-    log.say("trial 0 is danlu's defaults; some trials look near the best so far, in full")
+    log.say("trial 0 is danlu's defaults; some trials look near the best so far, as long as it was trained")
     log.say(f"every other trial is trained at {shares} of the full budget, while it is among the best")
     log.say(f"compared by {plan.score_name} at the best epoch; every training has seed {plan.seed}")
     until = [f"{budget.trials} trials"] if budget.trials is not None else []
