@@ -24,7 +24,7 @@ def test_trial_0_is_the_defaults_in_full(tmp_path: Path) -> None:
     trainings = FakeTrainings()
     search = search_in(tmp_path, trainings)
     search.run(Budget(trials=1))
-    assert trainings.calls == [({}, 1 / 9), ({}, 1 / 3), ({}, 1)]
+    assert trainings.calls == [({}, 1), ({}, 1 / 3), ({}, 1 / 9)]
     assert search.tried()[0].is_defaults
     assert search.tried()[0].values == DEFAULTS
 

@@ -222,12 +222,16 @@ class Search:
         # Settings near the best are close to each other: shorter trainings cannot tell them apart (docs/LOG.md).
         length = trial.user_attrs.get(NEAR)
         steps = [rung for rung in self.rungs if length in (None, rung.step)]
+        # The defaults in full first, for whoever waits for them; then what others are compared with at lower rungs.
+        known = {} if not is_defaults else self._all_scores(trial, steps)
+        if isinstance(known, str):
+            self._fail(trial, known)
+            return
         scores: list[Score] = []
         for rung in steps:
-            score = self._train(trial, values, rung, None if is_defaults else budget)
+            score = known.get(rung.step) or self._train(trial, values, rung, budget)
             if isinstance(score, str):
-                trial.set_user_attr(REASON, score)
-                self.study.tell(trial, state=TrialState.FAIL)
+                self._fail(trial, score)
                 return
             trial.set_user_attr(f"{RUNG}{rung.step}", asdict(score))
             trial.report(score.value(self.plan.best_by), rung.step)
@@ -237,6 +241,20 @@ class Search:
             elif trial.should_prune() and not is_defaults:
                 self.study.tell(trial, state=TrialState.PRUNED)
                 return
+
+    def _all_scores(self, trial: optuna.Trial, steps: Sequence[Rung]) -> dict[int, Score] | str:
+        """The scores of the defaults at every rung, the longest first, or why there is one without."""
+        scores: dict[int, Score] = {}
+        for rung in reversed(steps):
+            score = self._train(trial, {}, rung, None)
+            if isinstance(score, str):
+                return score
+            scores[rung.step] = score
+        return scores
+
+    def _fail(self, trial: optuna.Trial, reason: str) -> None:
+        trial.set_user_attr(REASON, reason)
+        self.study.tell(trial, state=TrialState.FAIL)
 
     def _train(self, trial: optuna.Trial, values: Values, rung: Rung, budget: Budget | None) -> Score | str:
         """The score of a rung, or why there is none."""
