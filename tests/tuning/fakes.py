@@ -58,6 +58,7 @@ def plan_of(**values: Any) -> SearchPlan:
     told: dict[str, Any] = {
         "name": "a",
         "data": "digits",
+        "content": "0",
         "settings": {},
         "measured": {},
         "defaults": DEFAULTS,

@@ -15,8 +15,7 @@ from fakes import DEFAULTS, SPACE, FakeTrainings, loss_of, search_in
 from optuna.trial import TrialState
 
 from danlu.base.errors import ConfigError, ModelError
-from danlu.tuning.owners import NEAR, OWNER, is_gone, own_mark, reclaim
-from danlu.tuning.plan import coded
+from danlu.tuning.owners import OWNER, is_gone, own_mark, reclaim
 from danlu.tuning.search import Budget, Tried
 from danlu.tuning.telling import find_best
 
@@ -25,7 +24,7 @@ def test_trial_0_is_the_defaults_in_full(tmp_path: Path) -> None:
     trainings = FakeTrainings()
     search = search_in(tmp_path, trainings)
     search.run(Budget(trials=1))
-    assert trainings.calls == [({}, 1 / 9), ({}, 1 / 3), ({}, 1)]
+    assert trainings.calls == [({}, 1), ({}, 1 / 3), ({}, 1 / 9)]
     assert search.tried()[0].is_defaults
     assert search.tried()[0].values == DEFAULTS
 
@@ -74,14 +73,38 @@ def test_resumed_search_tries_what_an_uninterrupted_one_does(tmp_path: Path) -> 
     assert values_of(parts.tried()) == values_of(whole.tried())
 
 
-def test_settings_near_the_defaults_are_tried_in_full(tmp_path: Path) -> None:
+def test_first_trials_after_the_defaults_look_near_the_best_in_full(tmp_path: Path) -> None:
     trainings = FakeTrainings()
     search = search_in(tmp_path, trainings)
-    near = SPACE.near(DEFAULTS, random.Random(0))
-    search.study.enqueue_trial(coded(near, SPACE), user_attrs={NEAR: True})
-    search.run(Budget(trials=2))
-    assert trainings.calls[3:] == [(search.tried()[1].values, 1)]
-    assert search.tried()[1].first is None
+    search.run(Budget(trials=4))
+    tried = search.tried()
+    assert trainings.calls[3:] == [(one.values, 1) for one in tried[1:]]
+    assert all(one.first is None for one in tried[1:])
+    best = DEFAULTS
+    for one in tried[1:]:
+        assert (
+            one.values["training.optimizer"] == best["training.optimizer"] or one.values["training.optimizer"] == "sgd"
+        )
+        assert 0.1 < one.values["training.learning_rate"] / best["training.learning_rate"] < 10
+        best = min([best, one.values], key=loss_of)
+
+
+def test_later_trials_look_near_the_best_now_and_then(tmp_path: Path) -> None:
+    search = search_in(tmp_path)
+    search.run(Budget(trials=31))
+    later = [one.number for one in search.tried()[4:] if one.first is None]
+    assert later == list(range(6, 31, 3))
+
+
+def test_trials_near_a_short_training_are_as_short(tmp_path: Path) -> None:
+    class Shrinking(FakeTrainings):
+        def train(self, config: Any, share: float, on_epoch: Any = None) -> Any:
+            score = super().train(config, share, on_epoch)
+            return type(score)(**{**vars(score), "loss": share + loss_of(config)})
+
+    trainings = Shrinking()
+    search_in(tmp_path, trainings).run(Budget(trials=3))
+    assert [share for _, share in trainings.calls[3:]] == [1 / 9, 1 / 9]
 
 
 def test_near_settings_lie_in_the_space_and_around_the_defaults() -> None:
@@ -96,7 +119,7 @@ def test_near_settings_lie_in_the_space_and_around_the_defaults() -> None:
 
 def test_poor_trials_are_stopped_early(tmp_path: Path) -> None:
     trainings = FakeTrainings()
-    search = search_in(tmp_path, trainings)
+    search = search_in(tmp_path, trainings, sampler="random")
     search.run(Budget(trials=30))
     shares = [share for _, share in trainings.calls]
     assert shares.count(1 / 9) == 30

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -147,6 +148,16 @@ def test_same_name_with_other_settings_is_refused(photos: Path) -> None:
         danlu.tune(photos, {**SETTINGS, "training.epochs": 5}, name="a", search=SearchSettings(trials=2))
 
 
+def test_study_on_data_that_has_changed_is_refused(photos: Path) -> None:
+    danlu.tune(photos, SETTINGS, name="a", search=SearchSettings(trials=1))
+    shutil.rmtree(photos)
+    write_pictures(photos, count=13, seed=1)
+    with pytest.raises(ConfigError, match="is not what it was when the study `a` began"):
+        danlu.tune(resume="a", search=SearchSettings(trials=2))
+    with pytest.raises(ConfigError, match="begun with other content"):
+        danlu.tune(photos, SETTINGS, name="a", search=SearchSettings(trials=2))
+
+
 def test_keys_set_by_the_user_are_not_searched(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     settings = {**SETTINGS, "training.learning_rate": 0.01}
     tuning = danlu.tune(photos, settings, search=SearchSettings(trials=2))
@@ -216,6 +227,12 @@ def test_fault_of_how_to_search_is_named(how: dict[str, Any], told: str) -> None
     assert told.replace("    ", " ") in " ".join(str(caught.value).split()).replace("    ", " ") or told in str(
         caught.value
     )
+
+
+def test_search_that_cannot_begin_leaves_no_folder(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no file"):
+        danlu.tune(photos, search=SearchSettings(space="none.yaml"))
+    assert list((tmp_path / "runs" / "studies").iterdir()) == []
 
 
 def test_sqlite_is_refused_with_the_reason() -> None:

@@ -40,13 +40,14 @@ class SearchSettings:
 @dataclass(frozen=True)
 class SearchPlan:
     """What all workers of a search share. `settings`: what the user set; `measured`: what was measured once;
-    `defaults`: danlu's own values of what is searched.
+    `defaults`: danlu's own values of what is searched; `content`: a hash of the examples and their parts.
 
     `lowest`: the share of the full budget of a trial's first training, `factor` between the next ones.
     """
 
     name: str
     data: str
+    content: str
     settings: Values
     measured: Values
     defaults: Values

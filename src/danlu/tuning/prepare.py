@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +16,11 @@ from danlu.models import MODELS
 from danlu.training.assemble import build_batches, choose_device, first_model, measured_choices
 from danlu.training.start import Plan, describe_model, plan_training, readable_value, resolve
 from danlu.tuning.fidelity import Trainings
-from danlu.tuning.owners import DEFAULTS, NEAR
+from danlu.tuning.owners import DEFAULTS
 from danlu.tuning.plan import SAMPLERS, SearchPlan, SearchSettings, Values, is_list_space
 from danlu.tuning.space import MODEL, MOST_COMBINATIONS, SearchSpace, default_space, read_space
 
 MEASURED = ("training.threads", "training.channels_last", "training.precision", "training.compile")
-NEAR_TRIALS = 6
 First = list[tuple[Values, str]]
 
 
@@ -77,6 +76,7 @@ def prepare_search(data: str | Path, checked: Config, search: SearchSettings, na
     plan = SearchPlan(
         name=name,
         data=str(Path(data).resolve()) if Path(data).exists() else str(data),
+        content=content_of(start),
         settings=asked,
         measured=measured,
         defaults=defaults,
@@ -95,8 +95,19 @@ def prepare_again(plan: SearchPlan) -> Prepared:
     checked = read_config(settings=plan.settings)
     with log.silence():
         start = plan_training(plan.data, checked)
+    if content_of(start) != plan.content:
+        raise ConfigError(
+            f"the data `{plan.data}` is not what it was when the study `{plan.name}` began",
+            hint="start another study: scores on other examples do not compare",
+        )
     trainings = Trainings(checked, start.prepared, plan.measured)
     return Prepared(plan, trainings, first_trials(plan, start, trainings), start)
+
+
+def content_of(start: Plan) -> str:
+    """A hash of the examples and their parts, whatever their order and place."""
+    rows = sorted(f"{row.part} {row.sha256}" for row in start.prepared.manifest)
+    return hashlib.sha256("\n".join(rows).encode()).hexdigest()[:16]
 
 
 def lowest_share(full_epochs: int) -> float:
@@ -180,8 +191,7 @@ def describe_options(config: Config) -> Values:
 
 
 def first_trials(plan: SearchPlan, start: Plan, trainings: Trainings) -> First:
-    """The defaults; then every combination of a grid, or the recipes of the other architectures and a few settings near
-    the defaults, which are known to be good: of settings from anywhere most are not."""
+    """The defaults; then every combination of a grid, or the recipes of the other architectures."""
     first: First = [(plan.defaults, DEFAULTS)]
     if plan.sampler == "grid":
         return first + [(row, "") for row in plan.space.combinations() if row != plan.defaults]
@@ -189,7 +199,4 @@ def first_trials(plan: SearchPlan, start: Plan, trainings: Trainings) -> First:
         if model != start.config.settings.model.name:
             config = trainings.config_for({MODEL: model})
             first.append(({MODEL: model, **_defaults(config, plan.space)}, ""))
-    if plan.sampler == "tpe":
-        rng = random.Random(plan.seed)  # noqa: S311 (no secret)
-        first += [(plan.space.near(plan.defaults, rng), NEAR) for _ in range(NEAR_TRIALS)]
     return first

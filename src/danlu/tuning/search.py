@@ -1,14 +1,16 @@
 """The search as one worker does it: ask for settings, train them rung by rung, tell what came of it.
 
-Trial 0 is danlu's defaults in full, and a few settings near them follow. Every other trial is trained at the lowest
-rung first, from scratch and with a schedule of that length, and goes on while it is among the best third of those that
-came so far (asynchronous successive halving: Li et al., 2020); the next settings come from the tree-structured Parzen
-estimator over all parameters together (Bergstra et al., 2011; Falkner et al., 2018).
+Trial 0 is danlu's defaults in full. The next few trials, and one in three later, change some settings of the best so
+far a little, and are trained as long as it was: shorter trainings cannot tell them apart. Every other trial is trained
+at the lowest rung first, from scratch and with a schedule of that length, and goes on while it is among the best third
+of those that came so far (asynchronous successive halving: Li et al., 2020); its settings come from the tree-structured
+Parzen estimator over all parameters together (Bergstra et al., 2011; Falkner et al., 2018).
 """
 
 from __future__ import annotations
 
 import math
+import random
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -28,6 +30,7 @@ from danlu.tuning.plan import SearchPlan, Values, coded, suggest
 from danlu.tuning.space import SearchSpace
 
 STARTUP_TRIALS = 8
+NEAR_FIRST, NEAR_EVERY, NEAR_DRAWS = 3, 3, 20
 PLAN = "danlu"
 VALUES, RUNG = "values", "rung "
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
@@ -50,16 +53,21 @@ class Budget:
 
 @dataclass(frozen=True)
 class Tried:
-    """A trial that has ended. `scores`: of its rungs, `first`: of the lowest one; `reason`: why it failed."""
+    """A trial that has ended. `at`: scores by rung, `first`: that of the lowest; `reason`: why it failed."""
 
     number: int
     state: str
     values: Values
-    scores: tuple[Score, ...]
+    at: dict[int, Score]
     first: Score | None
     reason: str | None
     seconds: float
     is_defaults: bool
+
+    @property
+    def scores(self) -> tuple[Score, ...]:
+        """From the shortest training to the longest."""
+        return tuple(self.at.values())
 
     @property
     def fidelity(self) -> float:
@@ -88,8 +96,7 @@ class Search:
         )
 
     def open(self, first: Sequence[tuple[Values, str]]) -> bool:
-        """Queue the first trials unless that was done before: (settings, what they are: the defaults, near them, or
-        nothing special).
+        """Queue the first trials unless that was done before: (settings, `defaults` where they are these).
 
         True for a new study. Raises `ConfigError` when the study was begun as another search.
         """
@@ -149,6 +156,8 @@ class Search:
             return None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that groups are new, and that heartbeats are for `optimize`
+            if self._is_near_due(trials):
+                self._enqueue_near(trials)
             self.study.sampler = self._sampler(len(trials))
             trial = self.study.ask()
         trial.set_user_attr(OWNER, self.mark)
@@ -166,6 +175,36 @@ class Search:
         waiting = any(trial.state == TrialState.WAITING for trial in trials)
         return waiting or self.plan.sampler != "grid"
 
+    def _value(self, scores: Sequence[Score]) -> float:
+        """What a trial is worth: its best training on the whole train part, of any length."""
+        whole = [score.value(self.plan.best_by) for score in scores if score.data_share == 1]
+        if not whole:
+            return scores[-1].value(self.plan.best_by)
+        return min(whole) if self.plan.direction == "minimize" else max(whole)
+
+    def _is_near_due(self, trials: Sequence[FrozenTrial]) -> bool:
+        """The first trials after the defaults, and one in a few later, look near the best so far."""
+        if self.plan.sampler != "tpe" or not trials or any(t.state == TrialState.WAITING for t in trials):
+            return False
+        near = sum(NEAR in trial.user_attrs and not is_lost(trial) for trial in trials)
+        return near < NEAR_FIRST or len(trials) % NEAR_EVERY == 0
+
+    def _enqueue_near(self, trials: Sequence[FrozenTrial]) -> None:
+        """Queue settings near the best so far, to be trained as long as these were."""
+        sign = 1 if self.plan.direction == "minimize" else -1
+        known = [
+            (sign * score.value(self.plan.best_by), one.values, step)
+            for one in self.tried()
+            for step, score in one.at.items()
+            if score.data_share == 1
+        ]
+        _, center, step = min(known, key=lambda row: row[0], default=(0.0, self.plan.defaults, self.rungs[-1].step))
+        rng = random.Random(stream_seed(self.plan.seed, len(trials), f"near {self.worker or 0}"))  # noqa: S311
+        drawn = (self.plan.space.near(center, rng) for _ in range(NEAR_DRAWS))
+        near = next((values for values in drawn if any(values[key] != center[key] for key in values)), None)
+        if near is not None:
+            self.study.enqueue_trial(coded(near, self.plan.space), user_attrs={NEAR: step})
+
     def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
         """Made anew for each trial, so that a resumed search draws what it would have drawn."""
         seed = stream_seed(self.plan.seed, number, f"trial {self.worker or 0}") % 2**32
@@ -180,21 +219,42 @@ class Search:
         is_defaults = bool(trial.user_attrs.get(DEFAULTS))
         values = self._defaults(trial) if is_defaults else suggest(trial, self.plan.space)
         trial.set_user_attr(VALUES, self.plan.defaults if is_defaults else values)
-        # Settings near the defaults are close to each other: short trainings cannot tell them apart (docs/LOG.md).
-        steps = self.rungs[-1:] if trial.user_attrs.get(NEAR) else self.rungs
+        # Settings near the best are close to each other: shorter trainings cannot tell them apart (docs/LOG.md).
+        length = trial.user_attrs.get(NEAR)
+        steps = [rung for rung in self.rungs if length in (None, rung.step)]
+        # The defaults in full first, for whoever waits for them; then what others are compared with at lower rungs.
+        known = {} if not is_defaults else self._all_scores(trial, steps)
+        if isinstance(known, str):
+            self._fail(trial, known)
+            return
+        scores: list[Score] = []
         for rung in steps:
-            score = self._train(trial, values, rung, None if is_defaults else budget)
+            score = known.get(rung.step) or self._train(trial, values, rung, budget)
             if isinstance(score, str):
-                trial.set_user_attr(REASON, score)
-                self.study.tell(trial, state=TrialState.FAIL)
+                self._fail(trial, score)
                 return
             trial.set_user_attr(f"{RUNG}{rung.step}", asdict(score))
             trial.report(score.value(self.plan.best_by), rung.step)
-            if rung is self.rungs[-1]:
-                self.study.tell(trial, score.value(self.plan.best_by))
+            scores.append(score)
+            if rung is steps[-1]:
+                self.study.tell(trial, self._value(scores))
             elif trial.should_prune() and not is_defaults:
                 self.study.tell(trial, state=TrialState.PRUNED)
                 return
+
+    def _all_scores(self, trial: optuna.Trial, steps: Sequence[Rung]) -> dict[int, Score] | str:
+        """The scores of the defaults at every rung, the longest first, or why there is one without."""
+        scores: dict[int, Score] = {}
+        for rung in reversed(steps):
+            score = self._train(trial, {}, rung, None)
+            if isinstance(score, str):
+                return score
+            scores[rung.step] = score
+        return scores
+
+    def _fail(self, trial: optuna.Trial, reason: str) -> None:
+        trial.set_user_attr(REASON, reason)
+        self.study.tell(trial, state=TrialState.FAIL)
 
     def _train(self, trial: optuna.Trial, values: Values, rung: Rung, budget: Budget | None) -> Score | str:
         """The score of a rung, or why there is none."""
@@ -249,7 +309,7 @@ def tried_of(trial: FrozenTrial, steps: Sequence[Rung]) -> Tried:
         number=trial.number,
         state=state,
         values=dict(told.get(VALUES, {})),
-        scores=tuple(at.values()),
+        at=at,
         first=at.get(steps[0].step),
         reason=told.get(REASON),
         seconds=trial.duration.total_seconds() if trial.duration else 0.0,

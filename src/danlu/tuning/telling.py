@@ -48,7 +48,8 @@ def line_of(tried: Tried, plan: SearchPlan, best: Best | None) -> str:
     parts = [f"trial {tried.number:<3}"]
     if tried.scores:
         told = f"{plan.score_name} {plan.shown(tried.scores[-1].value(plan.best_by))}"
-        parts += [told, "in full" if tried.state == "complete" else f"stopped at {tried.fidelity:.2f} of the budget"]
+        length = f"{'' if tried.state == 'complete' else 'stopped '}at {tried.fidelity:.2f} of the budget"
+        parts += [told, "in full" if tried.fidelity > 0.999 else length]
     if tried.reason:
         parts.append(f"failed: {tried.reason}")
     parts.append(readable_seconds(tried.seconds))

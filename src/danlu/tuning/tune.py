@@ -14,7 +14,7 @@ from typing import Any
 from danlu.base import log
 from danlu.base.config import Config, read_config
 from danlu.base.errors import ConfigError, ModelError
-from danlu.base.files import write_text
+from danlu.base.files import remove_folder, write_text
 from danlu.base.runs import Run
 from danlu.base.studies import Study, create_study, existing_study, find_study
 from danlu.data.kept_split import short_name
@@ -95,7 +95,11 @@ def tune(
     place_of(search.storage, Path())  # what is refused is refused before anything is written
     known = existing_study(name) if name is not None else None
     study = known or create_study(name, short_name(data))
-    return _hold_and_search(study, search, (data, checked))
+    try:
+        return _hold_and_search(study, search, (data, checked))
+    finally:
+        if not study.status_file.exists() and not study.journal_file.exists():
+            remove_folder(study.folder)  # nothing was begun
 
 
 def _hold_and_search(study: Study, search: SearchSettings, begun: tuple[str | Path, Config] | None) -> Tuning:
@@ -316,7 +320,7 @@ def _place(study: Study, search: SearchSettings, status: Mapping[str, Any]) -> P
 def _say_start(plan: SearchPlan, looking: Search, budget: Budget) -> None:
     say_space(plan)
     shares = ", ".join(f"{rung.share:.3g}" for rung in looking.rungs)
-    log.say("trial 0 is danlu's defaults, and settings near them follow, in full")
+    log.say("trial 0 is danlu's defaults; some trials look near the best so far, as long as it was trained")
     log.say(f"every other trial is trained at {shares} of the full budget, while it is among the best")
     log.say(f"compared by {plan.score_name} at the best epoch; every training has seed {plan.seed}")
     until = [f"{budget.trials} trials"] if budget.trials is not None else []
