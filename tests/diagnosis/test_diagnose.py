@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import shlex
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from torch import nn
 import danlu
 from danlu.base.errors import ConfigError, ModelError
 from danlu.base.runs import Run
-from danlu.cli.main import main
 from danlu.diagnosis.cure import Cured, cure
 from danlu.diagnosis.diagnose import diagnose
 from danlu.diagnosis.found import command_of
@@ -27,22 +25,6 @@ from pictures import write_pictures
 
 QUICK = {"model.name": "mlp", "training.threads": 1, "training.epochs": 6}
 Told = tuple[int, str, str]
-
-
-@pytest.fixture
-def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Told]:
-    def call(*words: object) -> Told:
-        monkeypatch.setattr(sys, "argv", ["danlu", *map(str, words)])
-        code = 0
-        try:
-            main()
-        except SystemExit as error:
-            code = int(error.code or 0)
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return code, out, err
-
-    return call
 
 
 @pytest.fixture

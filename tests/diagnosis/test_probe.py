@@ -19,7 +19,6 @@ from browsing import CHROMIUM, chromium, opened
 from danlu.base.config import read_config
 from danlu.base.errors import ConfigError, DataError, ModelError
 from danlu.base.runs import list_runs
-from danlu.cli.main import main
 from danlu.diagnosis.probe import Probed, judged, probe_rows
 from danlu.models import MODELS
 from danlu.training.range_test import RangeTest, Reading
@@ -37,21 +36,6 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Probed]:
         patch.setenv("DANLU_CACHE", str(home / ".cache"))
         patch.setenv("DANLU_RUNS", str(home / "runs"))
         yield danlu.probe("digits", {**MLP, "training.learning_rate": 3.0})
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
-    def call(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["danlu", *map(str, words)])
-        code = 0
-        try:
-            main()
-        except SystemExit as stopped:
-            code = int(stopped.code or 0)
-        told = capsys.readouterr()
-        return code, told.out, told.err
-
-    return call
 
 
 def names(probed: Probed) -> list[str]:
