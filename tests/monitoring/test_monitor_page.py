@@ -19,7 +19,7 @@ from browsing import CHROMIUM, chromium, opened
 from danlu.base.journal import Journal, JournalWriter, keep_reference
 from danlu.cli.monitor import ALARM
 from danlu.monitoring.monitor import MonitorSettings, monitor
-from danlu.reporting import figures
+from danlu.reporting import drawing, figures
 from journals import json_lines
 from pictures import COLORS, write_pictures
 
@@ -145,14 +145,14 @@ def test_page_can_be_read_on_a_phone(tmp_path: Path) -> None:
             assert "Replaced before" in found.page.inner_text("body")
 
 
-@pytest.mark.parametrize("width", [figures.NARROW, figures.WIDE])
+@pytest.mark.parametrize("width", [drawing.NARROW, drawing.WIDE])
 def test_charts_of_a_second_and_of_ten_years_have_times_to_read(width: float) -> None:
     seconds = 0.3
     while seconds < 4e8:
         points = [(START + seconds * place / 9, float(place)) for place in range(10)]
-        with figures.style():
+        with drawing.style():
             drawn = figures.over_time({"a": points}, "n", width=width)
-            figures.as_svg(drawn, "x")
+            drawing.as_svg(drawn, "x")
             shown = [label.get_text() for label in drawn.axes[0].get_xticklabels()]
         assert 2 <= len([text for text in shown if text]) <= 1.7 * width + 2, seconds
         seconds *= 1.4

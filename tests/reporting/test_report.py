@@ -12,7 +12,7 @@ from PIL import Image
 
 import danlu
 from danlu.base.config import read_config, read_origins
-from danlu.reporting import figures
+from danlu.reporting import drawing, figures
 from pictures import write_pictures, write_reviews
 
 QUICK = {"training.epochs": 2, "training.threads": 1}
@@ -119,7 +119,7 @@ def test_every_pixel_chart_is_written_on_request(evaluated: danlu.Run) -> None:
 def test_png_charts_without_a_chinese_font_say_so(
     evaluated: danlu.Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(figures, "CJK_FAMILIES", ())
+    monkeypatch.setattr(drawing, "CJK_FAMILIES", ())
     danlu.report(evaluated, png=True)
     told = capsys.readouterr().err
     assert "the PNG charts lack 1 signs that no installed font has, first: 红" in told
@@ -129,7 +129,7 @@ def test_png_charts_without_a_chinese_font_say_so(
 def test_png_charts_use_an_installed_chinese_font_and_say_nothing(
     evaluated: danlu.Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if not figures.installed_cjk_families():
+    if not drawing.installed_cjk_families():
         pytest.skip("no Chinese font is installed")
     danlu.report(evaluated, png=True)
     assert "lack" not in capsys.readouterr().err
@@ -138,8 +138,8 @@ def test_png_charts_use_an_installed_chinese_font_and_say_nothing(
 def test_confusion_chart_of_many_classes_keeps_its_names_apart() -> None:
     for number in (2, 20, 40, 200):
         counts = np.eye(number, dtype=int).tolist()
-        with figures.style():
-            svg = figures.as_svg(figures.confusion(counts, [f"第{i}类" for i in range(number)]), "c")
+        with drawing.style():
+            svg = drawing.as_svg(figures.confusion(counts, [f"第{i}类" for i in range(number)]), "c")
         assert svg.count("类") == (2 * number if number <= figures.NAMED_CLASSES else 0)
 
 
@@ -156,16 +156,16 @@ def test_texts_of_the_gallery_stand_in_the_report(tmp_path: Path) -> None:
 
 def test_class_names_in_charts_are_shown_as_they_are() -> None:
     names = ['a id="b', "url(#x)", 'href="#y', "$x^2$"]
-    with figures.style():
-        svg = figures.as_svg(figures.confusion(np.eye(4, dtype=int).tolist(), names), "confusion")
+    with drawing.style():
+        svg = drawing.as_svg(figures.confusion(np.eye(4, dtype=int).tolist(), names), "confusion")
     shown = html.unescape(svg)
     assert all(shown.count(name) >= 2 for name in names)
 
 
 def test_confusion_chart_of_a_thousand_classes_stays_small() -> None:
     counts = np.random.default_rng(0).integers(0, 5, (1000, 1000)).tolist()
-    with figures.style():
-        svg = figures.as_svg(figures.confusion(counts, [str(i) for i in range(1000)]), "c")
+    with drawing.style():
+        svg = drawing.as_svg(figures.confusion(counts, [str(i) for i in range(1000)]), "c")
     assert len(svg) < 1_500_000
 
 

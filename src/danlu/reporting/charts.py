@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from danlu.base import log
 from danlu.base.files import make_folder
-from danlu.reporting import figures
+from danlu.reporting import drawing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,18 +19,18 @@ def draw_charts(
 ) -> dict[str, str]:
     """Each chart as SVG; also as PNG into a folder, where one is given. `names`: the users' words in the charts."""
     charts: dict[str, str] = {}
-    with figures.style():
+    with drawing.style():
         for name, draw in drawn.items():
             charts[name] = ""
             if draw is not None:
                 figure = draw()
-                charts[name] = figures.as_svg(figure, name)
+                charts[name] = drawing.as_svg(figure, name)
                 if png_folder is not None:
                     make_folder(png_folder)
-                    figures.as_png(figure, png_folder / f"{name}.png")
+                    drawing.as_png(figure, png_folder / f"{name}.png")
     if png_folder is not None:
         log.say(f"charts: {png_folder}")
-        missing = figures.signs_without_a_font(names)
+        missing = drawing.signs_without_a_font(names)
         if missing:
             hint = "install one with Chinese signs, such as Noto Sans CJK"
             log.warn(

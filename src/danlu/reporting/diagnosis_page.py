@@ -16,7 +16,7 @@ CHARTED_LAYERS = 8
 def write_diagnosis(run: Run) -> None:
     """Write the page from the run's `findings.json`."""
     import danlu
-    from danlu.reporting import figures
+    from danlu.reporting import learning_figures as figures
     from danlu.reporting.charts import draw_charts
     from danlu.reporting.page import write_page
 

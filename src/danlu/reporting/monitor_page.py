@@ -57,7 +57,8 @@ def write_monitor(
 
 
 def _charts(model: Mapping[str, Any]) -> dict[str, Any]:
-    from danlu.reporting.figures import WIDE, over_time
+    from danlu.reporting.drawing import WIDE
+    from danlu.reporting.figures import over_time
 
     pieces, spans = model["pieces"], model["spans"]
 

@@ -18,7 +18,7 @@ SUGGESTIONS = {
 def write_probe(path: Path, probed: Mapping[str, Any], *, rows: Sequence[tuple[str, str, str]], is_fine: bool) -> None:
     """Write the page of a probe's JSON. `rows`: what was tested, result, numbers; `is_fine`: the rate may stay."""
     import danlu
-    from danlu.reporting import figures
+    from danlu.reporting import learning_figures as figures
     from danlu.reporting.charts import draw_charts
     from danlu.reporting.page import write_page
 

@@ -17,7 +17,7 @@ FEWEST_DRAWN = 3
 def write_study_page(study: Study) -> None:
     """Write the page of a study from the files in its folder."""
     import danlu
-    from danlu.reporting import figures
+    from danlu.reporting import search_figures as figures
     from danlu.reporting.charts import draw_charts
     from danlu.reporting.page import write_page
 
