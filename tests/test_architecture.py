@@ -79,7 +79,7 @@ HEAVY_FILES = {
     "reporting/search_figures.py": {"matplotlib", "numpy"},
     "reporting/page.py": {"jinja2", "markupsafe"},
     "explanation/attribution.py": {"torch", "captum", "numpy"},
-    "diagnosis/probe.py": {"torch"},
+    "diagnosis/probe.py": {"torch", "numpy"},
     "inspection/suspects.py": {"torch", "numpy"},
     "monitoring/drift.py": {"numpy"},
     "monitoring/prometheus.py": {"numpy", "yaml"},
