@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import click
 
 from danlu.base import log
 from danlu.base.errors import ConfigError
 from danlu.base.machine import suit_process_to_training
+
+if TYPE_CHECKING:
+    from danlu.base.runs import Run
 
 
 @click.command()
@@ -45,11 +49,7 @@ def command(
     suit_process_to_training()
     if "RANK" in os.environ:  # PyTorch's own notes would stand once for each process
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    from danlu.cli.diagnose import note_failure, note_findings
-    from danlu.cli.evaluate import print_evaluation
-    from danlu.evaluation.evaluate import evaluate
-    from danlu.exporting.export import export
-    from danlu.reporting.report import report
+    from danlu.cli.diagnose import note_failure
     from danlu.training.train import resume as resume_run
     from danlu.training.train import train
 
@@ -71,10 +71,21 @@ def command(
             run = train(data, config=config, words=settings, name=name, processes=processes)
     if processes > 1 or os.environ.get("RANK", "0") != "0":
         return  # the first of the processes has told the rest
-    if run.status()["parts"].get("test"):
+    finish(run, with_bundle=not no_bundle)
+
+
+def finish(run: Run, *, with_bundle: bool) -> None:
+    """What follows a training: its test part, once, its diagnosis, its report, and a bundle."""
+    from danlu.cli.diagnose import note_findings
+    from danlu.cli.evaluate import print_evaluation
+    from danlu.evaluation.evaluate import evaluate
+    from danlu.exporting.export import export
+    from danlu.reporting.report import report
+
+    if run.status()["parts"].get("test") and run.evaluation() is None:
         print_evaluation(evaluate(run))
     note_findings(run)
     log.say(f"report: {report(run)}")
-    if not no_bundle:
+    if with_bundle:
         export(run)
     click.echo(str(run))

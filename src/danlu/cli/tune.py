@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import click
 
-from danlu.base import log
 from danlu.base.errors import ConfigError
 from danlu.base.machine import suit_process_to_training
 
@@ -21,10 +20,17 @@ from danlu.base.machine import suit_process_to_training
 @click.option("--grid", type=click.Path(), help="YAML file with lists; every combination is tried in full.")
 @click.option("--models", metavar="A,B", help="Architectures to search over.")
 @click.option("--sampler", default="tpe", help="tpe, random or grid.")
+@click.option("--no-bundle", is_flag=True, help="End without the bundle, which `danlu export RUN` makes too.")
 @click.option("--name", help="Name of the study; one that exists is gone on with.")
 @click.option("--resume", metavar="STUDY", help="Go on with a study up to its budget, or the one given now.")
 def command(
-    data: str | None, settings: tuple[str, ...], config: str | None, name: str | None, resume: str | None, **how: object
+    data: str | None,
+    settings: tuple[str, ...],
+    config: str | None,
+    name: str | None,
+    resume: str | None,
+    no_bundle: bool,
+    **how: object,
 ) -> None:
     """Search for settings that do better on DATA than danlu's own, train the best in full, and test it once.
 
@@ -35,9 +41,7 @@ def command(
     danlu tune --resume runs/studies/20261130-120000-photos
     """
     suit_process_to_training()
-    from danlu.cli.evaluate import print_evaluation
-    from danlu.evaluation.evaluate import evaluate
-    from danlu.reporting.report import report
+    from danlu.cli.train import finish
     from danlu.tuning.plan import SearchSettings
     from danlu.tuning.tune import tune
 
@@ -46,10 +50,7 @@ def command(
         raise ConfigError(f"`{data}` is a setting; DATA comes first", hint=f"`danlu tune DATA {data}`")
     search = SearchSettings(models=models, **how)  # type: ignore[arg-type]
     tuning = tune(data, config=config, words=settings, name=name, resume=resume, search=search)
-    run = tuning.run
-    if run is not None:
-        if run.status()["parts"].get("test") and run.evaluation() is None:
-            print_evaluation(evaluate(run))
-        log.say(f"report: {report(run)}")
-        log.say(f"`danlu export {run}` makes its bundle")
-    click.echo(str(tuning.study if run is None else run))
+    if tuning.run is None:
+        click.echo(str(tuning.study))
+    else:
+        finish(tuning.run, with_bundle=not no_bundle)
