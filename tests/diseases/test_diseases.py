@@ -69,7 +69,7 @@ def first(**values: Any) -> dict[str, Any]:
             "kind": "numbers",
             "examples": 64,
             "bad_examples": 0,
-            "like_the_first": 1,
+            "alike": 1,
             "varying": 1.0,
             "mean": 0.0,
             "std": 1.0,
@@ -156,8 +156,11 @@ SHUFFLED = replace(
 )
 SICK: dict[str, TrainingEvidence] = {
     "bad_numbers": changed_first(inputs={"bad_examples": 3}),
-    "constant_input": changed_first(inputs={"like_the_first": 64, "varying": 0.0}),
-    "wrong_input_range": changed_first(inputs={"mean": 33.0, "std": 78.0, "lowest": 0.0, "highest": 255.0}),
+    "constant_input": changed_first(inputs={"alike": 64, "varying": 0.0}),
+    "wrong_input_range": replace(
+        changed_first(inputs={"mean": 33.0, "std": 78.0, "lowest": 0.0, "highest": 255.0}),
+        watched=watched(layers=[layer("0", activation_std=40.0), layer("1", "ReLU"), layer("2")]),
+    ),
     "softmax_before_loss": changed_first(scores={"are_probabilities": True, "lie_between_0_and_1": True}),
     "eval_mode": changed_first(resting={"count": 2, "names": ["2 (Dropout)", "3 (BatchNorm1d)"]}),
     "frozen_parameters": changed_first(parameters={"without_gradient": {"numbers": 700, "names": ["body.weight"]}}),
@@ -307,7 +310,7 @@ def test_no_missing_number_makes_a_disease_fail(name: str) -> None:
         values = {key: value for key, value in vars(base).items() if key in TrainingEvidence.__dataclass_fields__}
         for key in rng.sample(sorted(values), rng.randint(1, 6)):
             values[key] = TrainingEvidence.__dataclass_fields__[key].default
-            if key in ("first", "settings", "usual", "counts", "leaked", "overfit", "range_test"):
+            if key in ("first", "settings", "usual", "counts", "sizes", "leaked", "overfit", "range_test"):
                 values[key] = {}
         if values["watched"] and rng.random() < 0.5:
             values["watched"] = [
@@ -336,7 +339,8 @@ def test_inputs_from_0_to_1_are_no_finding() -> None:
 
 
 def test_inputs_divided_by_255_twice_are_found() -> None:
-    found = look("wrong_input_range", changed_first(inputs={"mean": 0.0005, "std": 0.0012}))
+    evidence = changed_first(inputs={"mean": 0.0005, "std": 0.0012})
+    found = look("wrong_input_range", replace(evidence, watched=watched(layers=[layer("0", activation_std=0.05)])))
     assert found is not None
     assert "too small" in found.sentence
 

@@ -37,6 +37,7 @@ def read_evidence(run: Run) -> TrainingEvidence:
         failure=status.get("failure"),
         classes=classes,
         counts=_counts(manifest, classes),
+        sizes={part: int(count) for part, count in status.get("parts", {}).items()},
         leaked=_leaked(manifest),
         states_parts=any(note.startswith("parts as the data states them") for note in status.get("notes", [])),
         validation=_validation(answers, classes),
