@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from danlu.base import log
+from danlu.base.errors import ModelError
 from danlu.base.files import write_sealed_json
 from danlu.base.log import pasted
 from danlu.base.runs import Run, find_run
@@ -66,14 +68,21 @@ def diagnose(place: Run | str | Path) -> Findings:
     evidence = read_evidence(run)
     found = tuple(Found(one, command_of(one.cure, run)) for one in examine(evidence))
     findings = Findings(run, found, tuple(layer_table(evidence.watched)), tuple(DISEASES.names()))
-    before = run.findings() if run.findings_file.exists() else None
-    tried = before.get("tried", []) if before else []
-    write_sealed_json(run.findings_file, {**findings.to_json(), "tried": tried})
+    write_sealed_json(run.findings_file, {**findings.to_json(), "tried": _tried_before(run)})
     write_record(run)
     from danlu.reporting.diagnosis_page import write_diagnosis
 
     write_diagnosis(run)
     return findings
+
+
+def _tried_before(run: Run) -> list[Any]:
+    """The cures tried so far, which are no reason not to write damaged findings anew."""
+    try:
+        return list((run.findings() or {}).get("tried", []))
+    except ModelError as error:
+        log.warn(f"{error.message}; it is written anew, without the cures tried before")
+        return []
 
 
 def examine(evidence: TrainingEvidence) -> tuple[Diagnosis, ...]:
@@ -95,7 +104,7 @@ def command_of(cure: Cure, run: Run) -> str | None:
         words = " ".join(pasted(f"{key}={_word(value)}") for key, value in cure.settings.items())
         return f"danlu train {data} --config {pasted(str(run.config_file))} {words}"
     if cure.command:
-        return f"danlu {cure.command.replace('DATA', data)}"
+        return f"danlu {cure.command.replace('DATA', data).replace('RUN', pasted(str(run)))}"
     return None
 
 

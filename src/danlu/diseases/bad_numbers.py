@@ -13,7 +13,9 @@ def look(evidence: TrainingEvidence) -> Diagnosis | None:
     and a validation loss that never is one.
     """
     inputs, scores = evidence.first.get("inputs", {}), evidence.first.get("scores", {})
-    failed = (evidence.failure or {}).get("facts", {})
+    failed = (evidence.failure or {}).get("facts") or {}
+    if not {"bad_examples", "examples", "epoch", "batch"} <= set(failed):
+        failed = {}
     bad = failed.get("bad_examples") or inputs.get("bad_examples") or 0
     advice = "find them with `numpy.isfinite(array).all()` where the data is made, and mend or leave out the examples"
     if bad:

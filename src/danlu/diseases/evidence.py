@@ -84,6 +84,7 @@ class TrainingEvidence:
     overfit: Mapping[str, Any] = field(default_factory=dict)
     range_test: Mapping[str, Any] = field(default_factory=dict)
     is_own: bool = False
+    is_unfinished: bool = False
 
     @cached_property
     def losses(self) -> np.ndarray:

@@ -97,9 +97,7 @@ def _still(evidence: TrainingEvidence) -> Diagnosis | None:
                 ("steps looked at", f"{len(gradients):,}"),
             ),
             0.95,
-            Cure(
-                "raise the learning rate, if such changes are lost in rounding; else look at the optimizer's `step`"
-            ),
+            Cure("raise the learning rate, if such changes are lost in rounding; else look at the optimizer's `step`"),
         )
     still = np.nan_to_num(gradients, nan=1.0).max(0) == 0
     if not still.any() or (evidence.of_layers("dead_share", evidence.activation_layers) > MOST).any():

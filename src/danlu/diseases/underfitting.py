@@ -32,7 +32,10 @@ def look(evidence: TrainingEvidence) -> Diagnosis | None:
     is_falling = is_short or len(losses) < 3 or losses[-1] < (1 - STILL_FALLING) * losses[-2]
     epochs = len(losses)
     usual = int(evidence.usual_setting("training.epochs")) if "training.epochs" in evidence.usual else 0
-    if small:
+    command = None
+    if evidence.is_unfinished:
+        advice, settings, command = "go on with it: it was not trained to its end", {}, "train --resume RUN"
+    elif small:
         advice, settings = SMALL, small
         if len(evidence.settings.get("model.widths") or ()) >= DEEP and "model.widths" in small:
             advice = "use fewer layers: without batch norm or shortcuts, little gets through so many"
@@ -42,10 +45,16 @@ def look(evidence: TrainingEvidence) -> Diagnosis | None:
         advice, settings = f"train longer: {usual} epochs are usual for so many examples", {"training.epochs": usual}
     else:
         advice, settings = "use a larger model, less dropout, or another architecture", {}
+    is_telling = bool(small) or not evidence.learns_nothing
+    is_sure = is_telling and (is_short or not half_learnt) and not evidence.is_unfinished
     return Diagnosis(
         "underfitting",
-        f"{'train examples are learnt in part only' if half_learnt else 'not even train examples are learnt'}:"
-        f" {percent(train)} are answered right after {epochs}"
+        (
+            "train examples are learnt in part only"
+            if train > evidence.half_way
+            else "not even train examples are learnt"
+        )
+        + f": {percent(train)} are answered right after {epochs}"
         f" {'epoch' if epochs == 1 else 'epochs'}",
         (
             ("train accuracy", percent(train)),
@@ -53,8 +62,8 @@ def look(evidence: TrainingEvidence) -> Diagnosis | None:
             ("chance", percent(evidence.chance)),
             ("the loss", "is still falling" if is_falling else "does not fall any more"),
         ),
-        0.85 if (not evidence.learns_nothing or small) and (is_short or not half_learnt) else 0.6,
-        Cure(advice, settings),
+        0.85 if is_sure else 0.6,
+        Cure(advice, settings, command),
         Chart(
             "epoch",
             "loss",
