@@ -164,7 +164,7 @@ SICK: dict[str, TrainingEvidence] = {
     "softmax_before_loss": changed_first(scores={"are_probabilities": True, "lie_between_0_and_1": True}),
     "eval_mode": changed_first(resting={"count": 2, "names": ["2 (Dropout)", "3 (BatchNorm1d)"]}),
     "frozen_parameters": changed_first(parameters={"without_gradient": {"numbers": 700, "names": ["body.weight"]}}),
-    "unshuffled_data": replace(HEALTHY, watched=watched(labels={"0": 64})),
+    "unshuffled_data": replace(HEALTHY, watched=watched(labels={"0": 64}), is_own=True),
     "leaking_data": replace(HEALTHY, leaked={"validation": 0.4}),
     "exploding_gradients": replace(HEALTHY, watched=watched(gradient_norm=1e5)),
     "rate_too_high": replace(
@@ -376,7 +376,7 @@ def test_zero_gradients_behind_dead_units_are_not_laid_to_freezing() -> None:
 
 def test_batches_of_a_rare_class_data_set_are_no_sorted_ones() -> None:
     labels = {"0": 63, "1": 1}
-    evidence = replace(HEALTHY, watched=watched(labels=labels), counts={"train": [6300, 100]})
+    evidence = replace(HEALTHY, watched=watched(labels=labels), counts={"train": [6300, 100]}, is_own=True)
     assert look("unshuffled_data", evidence) is None
 
 
@@ -616,8 +616,13 @@ def test_small_batches_of_one_class_are_found_and_chance_in_them_is_not() -> Non
     rng = np.random.default_rng(0)
     mixed = [watched(1, labels={"0": int(n), "1": 4 - int(n)})[0] for n in rng.binomial(4, 0.5, 20)]
     alike = [watched(1, labels={str(i % 2): 4})[0] for i in range(20)]
-    assert look("unshuffled_data", replace(HEALTHY, watched=mixed)) is None
-    assert look("unshuffled_data", replace(HEALTHY, watched=alike)) is not None
+    assert look("unshuffled_data", replace(HEALTHY, watched=mixed, is_own=True)) is None
+    assert look("unshuffled_data", replace(HEALTHY, watched=alike, is_own=True)) is not None
+
+
+def test_batches_that_danlu_makes_are_not_called_unshuffled() -> None:
+    """Texts of like length stand together, and length goes with the class."""
+    assert look("unshuffled_data", replace(SICK["unshuffled_data"], is_own=False)) is None
 
 
 def test_train_part_with_other_shares_than_validation_is_not_called_sorted() -> None:

@@ -47,7 +47,9 @@ def look(evidence: TrainingEvidence) -> Diagnosis | None:
         Cure(
             "weigh the classes, since one is frequent"
             if settings
-            else "look for why nothing is learnt (`danlu probe`)",
+            else "look for why nothing is learnt (`danlu probe`)"
+            if is_no_better
+            else "look at how often the classes are drawn, and at their weights in the loss",
             settings,
             command=None if settings else "probe DATA",
         ),

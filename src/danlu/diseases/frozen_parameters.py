@@ -21,7 +21,7 @@ REASONS = {
     "frozen": (
         "are frozen (`requires_grad` is off)",
         0.85,
-        "set `requires_grad_(True)` for them, or train so on purpose and only the head",
+        "set `requires_grad_(True)` for them, unless only the head is meant to learn",
     ),
 }
 WORTH_SAYING, MOST = 0.01, 0.5

@@ -36,7 +36,7 @@ def look(evidence: TrainingEvidence) -> Diagnosis | None:
     return Diagnosis(
         "noisy_labels",
         f"even of the surer half of the answers {percent(surest)} are contradicted by the label, of all"
-        f" {percent(error)}: about that many labels look wrong",
+        f" {percent(error)}: up to that many labels may be wrong",
         (
             ("errors of all answers", percent(error)),
             ("errors of the surer half", percent(surest)),

@@ -29,8 +29,8 @@ def look(evidence: TrainingEvidence) -> Diagnosis | None:
     swings = np.abs(np.diff(evidence.curve("validation_accuracy")))
     return Diagnosis(
         "noisy_validation",
-        f"the validation part has {count:,} examples: its accuracy, which chooses the kept epoch, is sure to"
-        f" ± {percent(1.96 * error)} only",
+        f"the validation part has {count:,} examples: its accuracy, which chooses the kept epoch, is known"
+        f" to ± {196 * error:.1f} points only",
         (
             ("validation examples", f"{count:,}"),
             ("standard error of the accuracy", percent(error)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -44,7 +45,15 @@ def look(evidence: TrainingEvidence) -> Diagnosis | None:
     )
     if lost:
         why += f"; {percent(evidence.validation_accuracy)} had been reached before all was lost again"
-    cured = "auto" if is_far and not evidence.is_own else float(f"{rate / 10:.2g}") if math.isfinite(rate) else None
+    cured: Any = (
+        "auto"
+        if is_far and not evidence.is_own
+        else usual
+        if is_far
+        else float(f"{rate / 10:.2g}")
+        if math.isfinite(rate)
+        else None
+    )
     return Diagnosis(
         "rate_too_high",
         f"the learning rate of {short(rate)} is too high{why}",

@@ -28,14 +28,14 @@ def look(evidence: TrainingEvidence) -> Diagnosis | None:
     }
     return Diagnosis(
         "shuffled_labels",
-        f"train examples are learnt ({percent(train)}) while validation stays at chance ({percent(last)} at the"
-        f" end, chance is {percent(chance)}): labels look unrelated to the inputs",
+        f"train examples are learnt ({percent(train)}) while validation is no better than chance ({percent(last)}"
+        f" at the end, chance is {percent(chance)}): labels look unrelated to the inputs",
         (
             ("train accuracy", percent(train)),
             ("best validation accuracy", percent(best)),
             ("chance", f"{percent(chance)} ± {percent(error)}"),
         ),
-        0.9 if above >= 2 * BY_HEART else 0.8 if above >= BY_HEART else 0.6,
+        0.6 if above < BY_HEART or not evidence.learns_nothing else 0.8 if above < 2 * BY_HEART else 0.9,
         Cure("look at examples with their labels: were two lists sorted differently?", command="inspect DATA --labels"),
         Chart("epoch", "accuracy, %", lines, {"chance": 100 * evidence.chance}),
     )

@@ -11,6 +11,7 @@ from danlu.diseases.diagnosis import Chart, Cure, Diagnosis
 from danlu.diseases.evidence import TrainingEvidence, epoch_line, percent
 
 SMALL_GAP = 0.1
+NEARLY = 0.97  # of the loss of guessing: then something else keeps it from learning
 STILL_FALLING = 0.03
 SHORT, MUCH_LEFT, MOST_OF = 0.25, 0.9, 0.7
 DEEP = 12  # layers, where two or three are usual
@@ -45,7 +46,7 @@ def look(evidence: TrainingEvidence) -> Diagnosis | None:
         advice, settings = f"train longer: {usual} epochs are usual for so many examples", {"training.epochs": usual}
     else:
         advice, settings = "use a larger model, less dropout, or another architecture", {}
-    is_telling = bool(small) or not evidence.learns_nothing
+    is_telling = bool(small) or not (evidence.learns_nothing or evidence.last_loss > NEARLY * evidence.guessing_loss)
     is_sure = is_telling and (is_short or not half_learnt) and not evidence.is_unfinished
     return Diagnosis(
         "underfitting",
