@@ -19,19 +19,21 @@ import report
 sys.path.insert(0, str(report.HERE.parent / "tests" / "sick"))
 
 from confusion import Cured, Row, by_finding, cured, examined, matrix
-from ward import HEALTHY, HEALTHY_SLOW, SICK
+from ward import HEALTHY, HEALTHY_NUMBERS, HEALTHY_SLOW, SICK, SICK_SLOW
 
 from danlu.base import log
 
 TARGET = 0.8
+ALL_SICK = SICK | SICK_SLOW
 
 
 def main() -> None:
     parser = report.parser(__doc__, rounds=1)
     parser.add_argument("--only", nargs="*", default=(), metavar="NAME", help="some runs of the ward")
     arguments = parser.parse_args()
-    makers: dict[str, Any] = {name: (case.findings, case.make) for name, case in SICK.items()}
-    makers |= {name: ((), make) for name, make in HEALTHY.items()}
+    cases = SICK if arguments.quick else ALL_SICK
+    makers: dict[str, Any] = {name: (case.findings, case.make) for name, case in cases.items()}
+    makers |= {name: ((), make) for name, make in (HEALTHY | HEALTHY_NUMBERS).items()}
     makers |= {} if arguments.quick else {name: ((), make) for name, make in HEALTHY_SLOW.items()}
     makers = {name: maker for name, maker in makers.items() if not arguments.only or name in arguments.only}
     facts = report.start_facts(arguments)
@@ -40,7 +42,7 @@ def main() -> None:
         rows, findings = examined(makers, report.say)
         results = []
         for row in rows:
-            case = SICK.get(row.run)
+            case = ALL_SICK.get(row.run)
             result = cured(case, row.run, findings[row.run]) if case and case.curable else None
             if result:
                 results.append(result)
@@ -51,11 +53,11 @@ def main() -> None:
 def publish(arguments: Any, facts: dict[str, Any], rows: list[Row], results: list[Cured]) -> None:
     sick, healthy = [row for row in rows if row.expected], [row for row in rows if not row.expected]
     helped = sum(result.helped for result in results)
-    curable = [name for name, case in SICK.items() if case.curable and name in {row.run for row in rows}]
+    curable = [name for name, case in ALL_SICK.items() if case.curable and name in {row.run for row in rows}]
     cures = [
         {
             "run": result.run,
-            "what is wrong": SICK[result.run].what,
+            "what is wrong": ALL_SICK[result.run].what,
             "finding": result.finding,
             "score": result.score.replace("_", " "),
             "before": _share(result.before),

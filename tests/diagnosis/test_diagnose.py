@@ -227,3 +227,63 @@ def test_rows_after_a_failure_are_no_numbers_and_can_be_read(good_run: Run) -> N
     found = [one.diagnosis for one in diagnose(good_run).found if one.diagnosis.disease == "exploding_loss"]
     assert found[0].chart is not None
     assert all(math.isfinite(y) for _, y in found[0].chart.lines["loss"])
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("watched.jsonl", ""),
+        ("watched.jsonl", "5\n[]\nnull\n"),
+        ("first_step.json", '{"format": 1}'),
+        ("first_step.json", '{"format": 1, "inputs": null, "scores": "x", "parameters": 4, "resting": []}'),
+        (
+            "first_step.json",
+            '{"format": 1, "inputs": {"kind": "numbers", "examples": 64, "bad_examples": 0, "std": NaN},'
+            ' "scores": {"loss": Infinity, "shape": [64, 10]}, "parameters": {"total": 5}, "resting": {"count": 1}}',
+        ),
+        ("steps.jsonl", '{"step": 0, "epoch": 0, "loss": NaN, "learning_rate": 0.1}\n'),
+        ("steps.jsonl", '{"step": 0, "epoch": 0, "loss": Infinity, "learning_rate": 0.1}\n7\n'),
+        ("history.jsonl", ""),
+        ("findings.json", "\x00"),
+    ],
+)
+def test_what_another_version_or_a_crash_left_is_diagnosed_by_the_rest(good_run: Run, name: str, content: str) -> None:
+    (good_run.folder / name).write_text(content, encoding="utf-8")
+    assert (diagnose(good_run).run.findings() or {})["format"] == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("watched.jsonl", '{"layers": 3}\n', "line 1 has nothing as 'step'"),
+        (
+            "watched.jsonl",
+            '{"step": 0, "epoch": 0, "loss": 1, "learning_rate": 1, "gradient_norm": 1, "layers": [5]}\n',
+            "line 1 has no layers",
+        ),
+        ("steps.jsonl", '{"step": 0, "loss": "abc", "learning_rate": 1}\n', "line 1 has 'abc' as 'loss'"),
+        ("history.jsonl", '{"epoch": 0, "train_loss": 1.0}\n', "line 1 has nothing as 'train_accuracy'"),
+        ("model.json", '{"format": 1}', "it has no 'name'"),
+    ],
+)
+def test_files_of_another_shape_are_an_error_that_names_file_and_line(
+    good_run: Run, name: str, content: str, told: str
+) -> None:
+    (good_run.folder / name).write_text(content, encoding="utf-8")
+    with pytest.raises(ModelError, match=told) as caught:
+        diagnose(good_run)
+    assert name in caught.value.message
+
+
+def test_run_without_a_step_is_not_called_well(cli: Callable[..., Told], good_run: Run) -> None:
+    for path in (good_run.steps_file, good_run.history_file, good_run.watched_file, good_run.first_step_file):
+        path.unlink()
+    good_run.answers_file("validation").unlink()
+    _, out, _ = cli("diagnose", good_run)
+    assert out.startswith("no step of this training was kept")
+
+
+def test_interrupted_training_is_told_how_to_go_on(slow_run: Run) -> None:
+    slow_run.update(state="interrupted")
+    told = {found.diagnosis.disease: found.command for found in diagnose(slow_run).found}
+    assert told["underfitting"] == f"danlu train --resume {slow_run}"

@@ -69,7 +69,7 @@ def first(**values: Any) -> dict[str, Any]:
             "kind": "numbers",
             "examples": 64,
             "bad_examples": 0,
-            "like_the_first": 1,
+            "alike": 1,
             "varying": 1.0,
             "mean": 0.0,
             "std": 1.0,
@@ -156,12 +156,15 @@ SHUFFLED = replace(
 )
 SICK: dict[str, TrainingEvidence] = {
     "bad_numbers": changed_first(inputs={"bad_examples": 3}),
-    "constant_input": changed_first(inputs={"like_the_first": 64, "varying": 0.0}),
-    "wrong_input_range": changed_first(inputs={"mean": 33.0, "std": 78.0, "lowest": 0.0, "highest": 255.0}),
+    "constant_input": changed_first(inputs={"alike": 64, "varying": 0.0}),
+    "wrong_input_range": replace(
+        changed_first(inputs={"mean": 33.0, "std": 78.0, "lowest": 0.0, "highest": 255.0}),
+        watched=watched(layers=[layer("0", activation_std=40.0), layer("1", "ReLU"), layer("2")]),
+    ),
     "softmax_before_loss": changed_first(scores={"are_probabilities": True, "lie_between_0_and_1": True}),
     "eval_mode": changed_first(resting={"count": 2, "names": ["2 (Dropout)", "3 (BatchNorm1d)"]}),
     "frozen_parameters": changed_first(parameters={"without_gradient": {"numbers": 700, "names": ["body.weight"]}}),
-    "unshuffled_data": replace(HEALTHY, watched=watched(labels={"0": 64})),
+    "unshuffled_data": replace(HEALTHY, watched=watched(labels={"0": 64}), is_own=True),
     "leaking_data": replace(HEALTHY, leaked={"validation": 0.4}),
     "exploding_gradients": replace(HEALTHY, watched=watched(gradient_norm=1e5)),
     "rate_too_high": replace(
@@ -307,7 +310,7 @@ def test_no_missing_number_makes_a_disease_fail(name: str) -> None:
         values = {key: value for key, value in vars(base).items() if key in TrainingEvidence.__dataclass_fields__}
         for key in rng.sample(sorted(values), rng.randint(1, 6)):
             values[key] = TrainingEvidence.__dataclass_fields__[key].default
-            if key in ("first", "settings", "usual", "counts", "leaked", "overfit", "range_test"):
+            if key in ("first", "settings", "usual", "counts", "sizes", "leaked", "overfit", "range_test"):
                 values[key] = {}
         if values["watched"] and rng.random() < 0.5:
             values["watched"] = [
@@ -336,7 +339,8 @@ def test_inputs_from_0_to_1_are_no_finding() -> None:
 
 
 def test_inputs_divided_by_255_twice_are_found() -> None:
-    found = look("wrong_input_range", changed_first(inputs={"mean": 0.0005, "std": 0.0012}))
+    evidence = changed_first(inputs={"mean": 0.0005, "std": 0.0012})
+    found = look("wrong_input_range", replace(evidence, watched=watched(layers=[layer("0", activation_std=0.05)])))
     assert found is not None
     assert "too small" in found.sentence
 
@@ -372,7 +376,7 @@ def test_zero_gradients_behind_dead_units_are_not_laid_to_freezing() -> None:
 
 def test_batches_of_a_rare_class_data_set_are_no_sorted_ones() -> None:
     labels = {"0": 63, "1": 1}
-    evidence = replace(HEALTHY, watched=watched(labels=labels), counts={"train": [6300, 100]})
+    evidence = replace(HEALTHY, watched=watched(labels=labels), counts={"train": [6300, 100]}, is_own=True)
     assert look("unshuffled_data", evidence) is None
 
 
@@ -440,3 +444,217 @@ def test_loading_of_a_few_milliseconds_that_adds_up_to_nothing_is_no_finding() -
 
 def test_evidence_is_rows_of_plain_data() -> None:
     json.dumps(asdict(replace(HEALTHY, validation=None)))
+
+
+def test_rate_far_above_the_usual_is_named_where_all_was_lost_again() -> None:
+    """Learnt well at first, so that the best epoch tells nothing."""
+    evidence = replace(
+        HEALTHY,
+        settings=with_settings(training__learning_rate=0.1),
+        steps=steps([0.7, *[0.2] * 40, *[0.69] * 60]),
+        history=epochs(10, train_accuracy=[0.9] * 5 + [0.5] * 5, validation_accuracy=[0.93] * 5 + [0.5] * 5),
+    )
+    found = look("rate_too_high", evidence)
+    assert found is not None
+    assert found.level == "high"
+    assert "93.0 % had been reached" in found.sentence
+    assert found.cure.settings == {"training.learning_rate": "auto"}
+
+
+def test_step_of_an_adaptive_optimizer_is_too_long_for_any_model_from_100_times_the_usual() -> None:
+    at_chance = epochs(10, validation_accuracy=0.5, train_accuracy=0.5)
+    named = {"name": "AdamW", "learning_rate": 2.0}
+    evidence = replace(changed_first(optimizer=named), usual={}, is_own=True, history=at_chance)
+    found = look("rate_too_high", evidence)
+    assert found is not None
+    assert "usual for this optimizer" in found.sentence
+    near = {"name": "AdamW", "learning_rate": 0.05}
+    assert look("rate_too_high", replace(evidence, first=changed_first(optimizer=near).first)) is None
+
+
+def test_rate_far_below_the_usual_is_named_where_much_was_learnt_all_the_same() -> None:
+    evidence = replace(
+        HEALTHY,
+        settings=with_settings(training__learning_rate=1e-5),
+        steps=steps([0.7 - i / 400 for i in range(100)]),
+        history=epochs(10, train_accuracy=0.8, validation_accuracy=0.82),
+    )
+    found = look("rate_too_low", evidence)
+    assert found is not None
+    assert found.cure.settings == {"training.learning_rate": "auto"}
+
+
+def test_rate_is_not_called_low_after_the_loss_has_leapt() -> None:
+    """Units that a leap has killed change as little as those of a low rate."""
+    rows = watched(layers=[layer("0", update_ratio=1e-7), layer("1", "ReLU"), layer("2", update_ratio=1e-7)])
+    evidence = replace(SICK["rate_too_low"], usual={}, watched=rows, steps=steps([0.7, 30, *[20.0] * 20, *[0.69] * 80]))
+    assert look("rate_too_low", evidence) is None
+
+
+def test_half_of_the_units_dead_in_a_training_that_goes_well_is_less_sure() -> None:
+    rows = watched(layers=[layer("0"), layer("1", "ReLU", dead_share=0.6), layer("2")])
+    found = look("dead_units", replace(HEALTHY, watched=rows))
+    assert found is not None
+    assert found.level == "medium"
+
+
+def test_units_that_died_on_the_way_are_laid_to_the_rate_and_others_to_the_first_weights() -> None:
+    alive, dead = (watched(layers=[layer("0"), layer("1", "ReLU", dead_share=share)]) for share in (0.0, 0.97))
+    died = look("dead_units", replace(HEALTHY, watched=[alive[0], *dead[1:]]))
+    born = look("dead_units", replace(HEALTHY, watched=dead))
+    assert died is not None
+    assert born is not None
+    assert "learning rate, which killed them" in died.cure.advice
+    assert "first weights" in born.cure.advice
+
+
+def test_own_training_that_failed_before_it_was_asked_is_not_at_chance() -> None:
+    evidence = replace(HEALTHY, validation=None, counts={}, sizes={"train": 700, "validation": 200}, is_own=True)
+    assert not evidence.learns_nothing
+    assert look("shuffled_labels", evidence) is None
+    assert not replace(evidence, sizes={}).learns_nothing
+
+
+def test_regression_is_not_judged_by_the_chance_of_classes() -> None:
+    facts = {**first(), "scores": {"loss": 2.5e5}, "labels": {"kind": "numbers"}}
+    rows = epochs(10, train_accuracy=None, validation_accuracy=None)
+    evidence = replace(
+        HEALTHY,
+        first=facts,
+        history=rows,
+        validation=None,
+        counts={},
+        steps=steps([2.5e5 / (i + 1) for i in range(99)]),
+    )
+    assert [found for found in examine(evidence) if found.level == "high"] == []
+
+
+def test_large_gradients_of_large_targets_are_less_sure() -> None:
+    facts = {**first(), "scores": {"loss": 2.5e5}}
+    rows = epochs(10, train_accuracy=None, validation_accuracy=None)
+    found = look("exploding_gradients", replace(SICK["exploding_gradients"], first=facts, history=rows))
+    assert found is not None
+    assert found.level == "medium"
+    assert "scale the targets" in found.cure.advice
+
+
+def test_gradients_of_a_loss_that_is_no_number_are_not_called_exploding() -> None:
+    facts = {**first(), "scores": {**first()["scores"], "loss": None}}
+    evidence = replace(HEALTHY, first=facts, steps=steps([None] * 3), watched=watched(gradient_norm=None))
+    assert look("exploding_gradients", evidence) is None
+
+
+def test_loss_that_is_suddenly_no_number_is_not_laid_to_the_rate() -> None:
+    evidence = replace(HEALTHY, steps=steps([*[0.7 / (1 + i / 10) for i in range(40)], None]))
+    found = look("exploding_loss", evidence)
+    assert found is not None
+    assert "had not grown" in found.sentence
+    assert "augmentation" in found.cure.advice
+    assert found.cure.settings == {}
+    assert look("rate_too_high", evidence) is None
+
+
+def test_loss_of_classes_below_0_is_found() -> None:
+    found = look("exploding_loss", replace(HEALTHY, steps=steps([-0.7 * i for i in range(100)])))
+    assert found is not None
+    assert "below 0" in found.sentence
+
+
+def test_validation_loss_that_is_never_a_number_is_laid_to_its_inputs() -> None:
+    found = look("bad_numbers", replace(HEALTHY, history=epochs(5, validation_loss=math.nan)))
+    assert found is not None
+    assert "validation inputs" in found.sentence
+
+
+def test_scores_that_only_look_squeezed_are_cleared_by_a_loss_below_what_is_then_possible() -> None:
+    values = {"lie_between_0_and_1": True}
+    assert look("softmax_before_loss", changed_first(scores=values)) is None
+    high = replace(changed_first(scores=values), steps=steps([0.7] * 100))
+    assert look("softmax_before_loss", high) is not None
+
+
+def test_sigmoid_before_a_binary_loss_that_takes_it_itself_is_found() -> None:
+    facts = {**first(), "scores": {"loss": 0.73, "is_binary_cross_entropy": True, "lie_between_0_and_1": True}}
+    found = look("softmax_before_loss", replace(HEALTHY, first=facts, steps=steps([0.7] * 100)))
+    assert found is not None
+    assert "BCEWithLogitsLoss" in found.cure.advice
+
+
+def test_layers_that_are_never_called_do_no_harm_and_are_less_sure() -> None:
+    spare = layer("4", gradient_norm=None, activation_mean=None, parameters=700)
+    unused = changed_first(parameters={"without_gradient": {"numbers": 700, "names": ["4.weight"]}})
+    found = look("frozen_parameters", replace(unused, watched=watched(layers=[layer("0"), layer("2"), spare])))
+    assert found is not None
+    assert found.level == "medium"
+    assert "never calls" in found.sentence
+
+
+def test_backbone_frozen_on_purpose_is_less_sure_where_the_result_is_good() -> None:
+    frozen = changed_first(parameters={"frozen": {"numbers": 900, "names": ["body.weight"]}})
+    good, bad = look("frozen_parameters", frozen), None
+    bad = look("frozen_parameters", replace(frozen, history=epochs(10, validation_accuracy=0.6)))
+    assert good is not None
+    assert bad is not None
+    assert (good.level, bad.level) == ("medium", "high")
+
+
+def test_weights_that_never_change_although_gradients_are_there_are_found() -> None:
+    rows = watched(layers=[layer("0", update_ratio=0.0), layer("1", update_ratio=0.0)])
+    found = look("frozen_parameters", replace(HEALTHY, watched=rows))
+    assert found is not None
+    assert "no weight changes" in found.sentence
+
+
+def test_model_that_scales_its_inputs_itself_is_no_finding() -> None:
+    evidence = changed_first(inputs={"mean": 33.0, "std": 78.0, "lowest": 0.0, "highest": 255.0})
+    assert look("wrong_input_range", evidence) is None
+    norm = watched(layers=[layer("0", "BatchNorm1d", activation_std=9.0), layer("1")])
+    assert look("wrong_input_range", replace(evidence, watched=norm)) is None
+
+
+def test_small_batches_of_one_class_are_found_and_chance_in_them_is_not() -> None:
+    rng = np.random.default_rng(0)
+    mixed = [watched(1, labels={"0": int(n), "1": 4 - int(n)})[0] for n in rng.binomial(4, 0.5, 20)]
+    alike = [watched(1, labels={str(i % 2): 4})[0] for i in range(20)]
+    assert look("unshuffled_data", replace(HEALTHY, watched=mixed, is_own=True)) is None
+    assert look("unshuffled_data", replace(HEALTHY, watched=alike, is_own=True)) is not None
+
+
+def test_batches_that_danlu_makes_are_not_called_unshuffled() -> None:
+    """Texts of like length stand together, and length goes with the class."""
+    assert look("unshuffled_data", replace(SICK["unshuffled_data"], is_own=False)) is None
+
+
+def test_train_part_with_other_shares_than_validation_is_not_called_sorted() -> None:
+    rows = watched(labels={"0": 60, "1": 4})
+    assert look("unshuffled_data", replace(HEALTHY, watched=rows, counts={}, is_own=True)) is None
+
+
+def test_hard_task_whose_surer_half_is_hardly_better_is_not_called_noisy() -> None:
+    """The surest fifth is right all the same."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(400) % 2
+    confidence = rng.uniform(0.5, 1, 400)
+    wrong = rng.random(400) < 0.35
+    wrong[np.argsort(-confidence)[:80]] = rng.random(80) < 0.1
+    told = ValidationAnswers(labels, labels ^ wrong, confidence, 2)
+    evidence = replace(HEALTHY, validation=told, history=epochs(10, train_accuracy=0.75, validation_accuracy=0.7))
+    assert look("noisy_labels", evidence) is None
+
+
+def test_too_many_layers_are_told_to_become_fewer() -> None:
+    evidence = replace(
+        SICK["underfitting"],
+        settings=with_settings(model__widths=[64] * 30),
+        usual={**HEALTHY.usual, "model.widths": [256, 128]},
+    )
+    found = look("underfitting", evidence)
+    assert found is not None
+    assert "fewer layers" in found.cure.advice
+    assert found.cure.settings == {"model.widths": [256, 128]}
+
+
+def test_training_that_was_interrupted_is_told_to_go_on() -> None:
+    found = look("underfitting", replace(SICK["underfitting"], is_unfinished=True))
+    assert found is not None
+    assert (found.level, found.cure.command) == ("medium", "train --resume RUN")

@@ -6,29 +6,31 @@ import json
 
 import pytest
 from confusion import Row, by_finding, cured, examined, matrix
-from ward import HEALTHY, HEALTHY_SLOW, SICK
+from ward import HEALTHY, HEALTHY_NUMBERS, HEALTHY_SLOW, SICK, SICK_SLOW
 
 from danlu.diagnosis.diagnose import diagnose
 from danlu.diagnosis.reading import read_evidence
 from danlu.diseases import DISEASES
 from danlu.diseases.examine import examine
 
+ALL_HEALTHY = HEALTHY | HEALTHY_NUMBERS | HEALTHY_SLOW
 FAST_HEALTHY = ("mlp", "ngrams", "sgd", "clipped", "binary_seventy_thirty", "own")
+FAST_HEALTHY += ("own_spare_layer", "own_head_on_learnt", "own_scaled_inside", "own_drawn_equally", *HEALTHY_NUMBERS)
 
 
-@pytest.mark.parametrize("name", SICK)
+@pytest.mark.parametrize("name", [*SICK, *(pytest.param(name, marks=pytest.mark.slow) for name in SICK_SLOW)])
 def test_sick_run_has_its_finding_among_the_first_three(name: str) -> None:
-    case = SICK[name]
+    case = (SICK | SICK_SLOW)[name]
     found = [one.disease for one in examine(read_evidence(case.make()))[:3]]
     assert set(found) & set(case.findings), f"{case.what}: {found}"
 
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=() if name in FAST_HEALTHY else pytest.mark.slow) for name in HEALTHY | HEALTHY_SLOW],
+    [pytest.param(name, marks=() if name in FAST_HEALTHY else pytest.mark.slow) for name in ALL_HEALTHY],
 )
 def test_healthy_run_has_no_finding_of_high_confidence(name: str) -> None:
-    found = examine(read_evidence((HEALTHY | HEALTHY_SLOW)[name]()))
+    found = examine(read_evidence(ALL_HEALTHY[name]()))
     sure = [(one.disease, one.sentence) for one in found if one.level == "high"]
     assert sure == []
 

@@ -176,9 +176,10 @@ def with_shuffled_labels() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return {**digits(), "train": (pixels, shuffled(labels))}
 
 
-def with_noisy_labels() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def with_noisy_labels(share: float = 0.3) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return {
-        part: (pixels, flipped(labels, 0.3, 10, seed)) for seed, (part, (pixels, labels)) in enumerate(digits().items())
+        part: (pixels, flipped(labels, share, 10, seed))
+        for seed, (part, (pixels, labels)) in enumerate(digits().items())
     }
 
 
@@ -420,6 +421,71 @@ class Slow:
         for batch in self.loader:
             time.sleep(self.seconds)
             yield batch
+
+
+class LateNan(Slow):
+    """An augmentation that makes a NaN in the third epoch, and none when the batch is read again."""
+
+    def __init__(self) -> None:
+        super().__init__(0.0)
+        self.given = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        for images, labels in self.loader:
+            self.given += 1
+            yield (images * (float("nan") if self.given == 45 else 1.0)), labels
+
+
+def with_nan_to_validate() -> Pairs:
+    images, labels = tensors("validation")
+    images[7, 3] = float("nan")
+    return images, labels
+
+
+def mostly_one_image(part: str) -> Pairs:
+    """Three in four images are the same one."""
+    images, labels = tensors(part)
+    images[torch.arange(len(images)) % 4 > 0] = images[0].clone()
+    return images, labels
+
+
+def yes_or_no(part: str) -> Pairs:
+    """Labels (images, 1): whether it is a digit above 4."""
+    images, labels = tensors(part)
+    return images, (labels > 4).float().unsqueeze(1)
+
+
+def one_score(*last: nn.Module) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 1), *last)
+
+
+def binary(name: str, *last: nn.Module, loss: Callable[[], nn.Module]) -> Callable[[], Run]:
+    return own(
+        name,
+        lambda: one_score(*last),
+        loss=loss,
+        train=lambda: loader(yes_or_no("train")),
+        validation=lambda: loader(yes_or_no("validation"), shuffle=False),
+    )
+
+
+class StandingStill(torch.optim.SGD):
+    """An optimizer whose `step` does nothing."""
+
+    def step(self, closure: Any = None) -> None:
+        return None
+
+
+class Negated(nn.Module):
+    def forward(self, scores: Tensor, labels: Tensor) -> Tensor:
+        return -nn.functional.cross_entropy(scores, labels)
+
+
+def with_one_dead_layer() -> nn.Module:
+    model = net([64, 64, 64])
+    nn.init.constant_(model[2].bias, -10.0)
+    return model
 
 
 def with_softmax() -> nn.Module:
@@ -671,6 +737,129 @@ SICK: dict[str, Case] = {
                     training__label_smoothing=0, model__dropout=0, model__gram_dropout=0),
         few_reviews("texts-by-heart-well", 1400),
     ),
+    "nan_to_validate": Case(
+        "one pixel to validate with is NaN",
+        ("bad_numbers",),
+        own("nan-to-validate", validation=lambda: loader(with_nan_to_validate(), shuffle=False)),
+        own("nan-to-validate-well"),
+    ),
+    "late_nan": Case(
+        "an augmentation makes a NaN in the third epoch",
+        ("exploding_loss", "bad_numbers"),
+        own("late-nan", train=LateNan),
+        own("late-nan-well"),
+    ),
+    "mostly_one_image": Case(
+        "three in four images are the same",
+        ("constant_input",),
+        own("mostly-one-image", train=lambda: loader(mostly_one_image("train"))),
+        own("mostly-one-image-well"),
+    ),
+    "sigmoid_twice": Case(
+        "sigmoid before a loss that takes it itself",
+        ("softmax_before_loss",),
+        binary("sigmoid-twice", nn.Sigmoid(), loss=nn.BCEWithLogitsLoss),
+        binary("sigmoid-twice-well", loss=nn.BCEWithLogitsLoss),
+        is_worse=False,
+    ),
+    "probabilities_to_nll": Case(
+        "softmax before NLLLoss, which wants logarithms",
+        ("softmax_before_loss",),
+        own("probabilities-to-nll", with_softmax, loss=nn.NLLLoss),
+        own("probabilities-to-nll-well", lambda: nn.Sequential(*net(), nn.LogSoftmax(1)), loss=nn.NLLLoss),
+    ),
+    "negated_loss": Case(
+        "the loss with the wrong sign",
+        ("exploding_loss",),
+        own("negated-loss", loss=Negated),
+        own("negated-loss-well"),
+    ),
+    "standing_still": Case(
+        "an optimizer that does nothing",
+        ("frozen_parameters",),
+        own("standing-still", optimizer=lambda model: StandingStill(model.parameters(), lr=0.05)),
+        own("standing-still-well", optimizer=momentum),
+    ),
+    "one_dead_layer": Case(
+        "biases of −10 in the second of three layers",
+        ("dead_units",),
+        own("one-dead-layer", with_one_dead_layer),
+        own("one-dead-layer-well", lambda: net([64, 64, 64])),
+    ),
+    "fours_sorted": Case(
+        "batches of 4, sorted by class",
+        ("unshuffled_data",),
+        own("fours-sorted", train=lambda: DataLoader(TensorDataset(*sorted_by_class("train")), batch_size=4),
+            settings={"epochs": 3}),
+        own("fours-sorted-well", train=lambda: DataLoader(TensorDataset(*tensors("train")), batch_size=4, shuffle=True),
+            settings={"epochs": 3}),
+    ),
+}  # fmt: skip
+
+# Other severities, seeds, models and data, which take longer.
+SICK_SLOW: dict[str, Case] = {
+    "rate_times_100": Case(
+        "learning rate × 100: good at first, then all is lost",
+        ("rate_too_high",),
+        on_digits("rate-times-100", training__learning_rate=RATE * 100, training__seed=1),
+        on_digits("rate-times-100-well", training__seed=1),
+        curable=True,
+        is_worse=False,
+    ),
+    "rate_by_100": Case(
+        "learning rate ÷ 100",
+        ("rate_too_low",),
+        on_digits("rate-by-100", training__learning_rate=RATE / 100, training__seed=1),
+        on_digits("rate-by-100-well", training__seed=1),
+        curable=True,
+    ),
+    "digit_cnn_rate_times_100": Case(
+        "digit_cnn, learning rate × 100",
+        ("rate_too_high",),
+        on_digits("digit-cnn-rate", model__name="digit_cnn", training__learning_rate=0.2, training__epochs=5),
+        on_digits("digit-cnn-rate-well", model__name="digit_cnn", training__epochs=5),
+        curable=True,
+    ),
+    "textcnn_rate_by_100": Case(
+        "textcnn, learning rate ÷ 100",
+        ("rate_too_low",),
+        on_reviews("textcnn-rate", model__name="textcnn", training__learning_rate=1e-5, training__epochs=3),
+        on_reviews("textcnn-rate-well", model__name="textcnn", training__epochs=3),
+        curable=True,
+    ),
+    "thirty_layers": Case(
+        "mlp of 30 layers without batch norm",
+        ("underfitting", "vanishing_gradients"),
+        on_digits("thirty-layers", model__widths=[64] * 30, model__activation="tanh", training__epochs=8),
+        on_digits("thirty-layers-well", training__epochs=8),
+        curable=True,
+    ),
+    "three_units": Case(
+        "mlp with 3 hidden units",
+        ("underfitting",),
+        on_digits("three-units", model__widths=[3]),
+        on_digits("three-units-well"),
+        curable=True,
+    ),
+    "labels_flipped_20": Case(
+        "20 % of all labels wrong",
+        ("noisy_labels",),
+        on_arrays("labels-flipped-20", partial(with_noisy_labels, 0.2), training__seed=1),
+        on_arrays("labels-flipped-20-well", digits),
+    ),
+    "labels_flipped_45": Case(
+        "45 % of all labels wrong",
+        ("noisy_labels",),
+        on_arrays("labels-flipped-45", partial(with_noisy_labels, 0.45), training__seed=1),
+        on_arrays("labels-flipped-45-well", digits),
+    ),
+    "labels_shuffled_own": Case(
+        "labels shuffled, of a module that has not learnt them by heart yet",
+        ("shuffled_labels",),
+        own("labels-shuffled-own", train=lambda: loader((tensors("train")[0],
+            torch.from_numpy(shuffled(digits()["train"][1])))), settings={"epochs": 20}),
+        own("labels-shuffled-own-well", settings={"epochs": 20}),
+    ),
 }  # fmt: skip
 
 
@@ -682,6 +871,62 @@ def two_digits(first: int, second: int, share: float = 0.5) -> dict[str, tuple[n
         rows = np.sort(np.concatenate([one, other[: round(len(one) * share / (1 - share))]]))
         parts[part] = pixels[rows], labels[rows]
     return parts
+
+
+class WithSpareLayer(nn.Module):
+    """A large layer that is never called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.used, self.spare = net(), nn.Linear(300, 300)
+
+    def forward(self, images: Tensor) -> Tensor:
+        scores: Tensor = self.used(images)
+        return scores
+
+
+def head_on_learnt() -> nn.Module:
+    """Learnt layers that are frozen on purpose, and a new head."""
+    model = net([128, 64])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    images, labels = tensors("train")
+    for _ in range(150):
+        nn.functional.cross_entropy(model(images[:700]), labels[:700]).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    for layer in list(model)[:-1]:
+        layer.requires_grad_(False)
+    nn.init.normal_(model[-1].weight, std=0.05)
+    return model
+
+
+def scaled_inside() -> nn.Module:
+    """Batch norm first, so that pixels of 0 to 255 do no harm."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.BatchNorm1d(64), *net())
+
+
+def large_targets(part: str) -> Pairs:
+    """A regression whose targets are hundreds."""
+    images, _ = tensors(part)
+    return images, 500 + 200 * images[:, 10:20].sum(1, keepdim=True)
+
+
+def rare_and_noisy(part: str) -> Pairs:
+    """5 % are eights (1)."""
+    images, labels = tensors(part)
+    images = images + 0.3 * torch.randn(images.shape, generator=torch.Generator().manual_seed(1))
+    others, eights = (labels != 8).nonzero().flatten(), (labels == 8).nonzero().flatten()
+    rows = torch.cat([others, eights[: len(others) // 20]])
+    return images[rows], (labels[rows] == 8).long()
+
+
+def drawn_equally() -> DataLoader[Any]:
+    """Batches in which both classes are as frequent."""
+    images, labels = rare_and_noisy("train")
+    weights = (1 / torch.bincount(labels).float())[labels]
+    sampler = torch.utils.data.WeightedRandomSampler(weights.tolist(), len(labels))
+    return DataLoader(TensorDataset(images, labels), 64, sampler=sampler)
 
 
 # Name → a run as danlu trains by itself, or of a module of the user's own that is made right.
@@ -703,7 +948,22 @@ HEALTHY: dict[str, Callable[[], Run]] = {
     "own": own("own", settings={"epochs": 30}),
     "own_momentum": own("own-momentum", optimizer=momentum, settings={"epochs": 20}),
     "own_normed": own("own-normed", Normed, settings={"epochs": 25}),
-}
+    "own_spare_layer": own("own-spare-layer", WithSpareLayer, settings={"epochs": 12}),
+    "own_head_on_learnt": own("own-head-on-learnt", head_on_learnt, settings={"epochs": 12}),
+    "own_scaled_inside": own("own-scaled-inside", scaled_inside, train=lambda: loader(raw_tensors("train")),
+                             validation=lambda: loader(raw_tensors("validation"), shuffle=False)),
+    "own_drawn_equally": own("own-drawn-equally", lambda: nn.Sequential(*list(net())[:-1], nn.Linear(64, 2)),
+                             train=drawn_equally,
+                             validation=lambda: loader(rare_and_noisy("validation"), shuffle=False)),
+}  # fmt: skip
+# Not classified: no accuracy to be judged by.
+HEALTHY_NUMBERS: dict[str, Callable[[], Run]] = {
+    "own_sigmoid_once": binary("own-sigmoid-once", nn.Sigmoid(), loss=nn.BCELoss),
+    "own_large_targets": own("own-large-targets", one_score, loss=nn.MSELoss,
+                             train=lambda: loader(large_targets("train")),
+                             validation=lambda: loader(large_targets("validation"), shuffle=False),
+                             settings={"epochs": 20, "learning_rate": 1e-2}),
+}  # fmt: skip
 # The same, and takes longer than 8 seconds on one core.
 HEALTHY_SLOW: dict[str, Callable[[], Run]] = {
     "simple_cnn_seed_1": on_digits("simple-cnn-seed-1", model__name="simple_cnn", training__seed=1),

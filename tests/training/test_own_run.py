@@ -72,10 +72,12 @@ def test_run_of_an_own_module_has_its_files() -> None:
         "calibration.json",
         "checkpoints",
         "config.yaml",
+        "first_step.json",
         "history.jsonl",
         "record.md",
         "run.json",
         "steps.jsonl",
+        "watched.jsonl",
     ]
     assert find_run("runs/latest").name == run.name
     assert run.name.endswith("-own-Sequential")
@@ -203,12 +205,12 @@ def test_other_settings_are_refused_when_an_own_run_goes_on() -> None:
     assert Run(Path("runs/a")).status()["state"] == "finished"
 
 
-def test_loss_that_is_no_number_fails_the_run() -> None:
+def test_loss_that_is_no_number_fails_the_run_and_names_the_batch_it_came_from() -> None:
     inputs, labels = examples()
     inputs[50, 2] = float("nan")
-    with pytest.raises(ModelError, match="loss became NaN"):
+    with pytest.raises(DataError, match="batch 4 of epoch 1 holds NaN or infinite numbers in 1 of its 16 examples"):
         danlu.train_own(trainer(DataLoader(TensorDataset(inputs, labels), batch_size=16)), "a")
-    assert Run(Path("runs/a")).status()["failure"]["type"] == "ModelError"
+    assert Run(Path("runs/a")).status()["failure"]["type"] == "BadInputs"
 
 
 def test_validation_scores_that_are_no_numbers_are_named() -> None:

@@ -185,7 +185,7 @@ def test_first_step_tells_the_range_of_the_inputs(tmp_path: Path) -> None:
     pairs = [(torch.full((8, 6), 3.0), torch.arange(8) % 3)]
     _, first = watched(network(), pairs, tmp_path)
     told = first["inputs"]
-    assert (told["mean"], told["std"], told["like_the_first"], told["varying"]) == (3.0, 0.0, 8, 0.0)
+    assert (told["mean"], told["std"], told["alike"], told["varying"]) == (3.0, 0.0, 8, 0.0)
 
 
 def test_outputs_that_are_no_scores_of_classes_are_looked_at_too(tmp_path: Path) -> None:

@@ -189,7 +189,11 @@ class Run:
                 )
             state = self.status().get("state")
             raise ModelError(f"`{self.folder}` has no model (state: {state})", hint="`danlu runs` shows all runs")
-        return _read_json(self.model_file)
+        values = _read_json(self.model_file)
+        missing = [key for key in ("name", "classes", "options") if key not in values]
+        if missing:
+            raise ModelError(f"`{self.model_file}` is damaged: it has no {missing[0]!r}")
+        return values
 
     def is_own(self) -> bool:
         """Whether it trained a module and batches of the user's own, which are not in the folder."""
@@ -448,13 +452,16 @@ def _lines(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:
-    """The rows of a file of JSON lines, up to the first that is torn."""
+    """The rows of a file of JSON lines, up to the first that is torn or no object."""
     if not path.exists():
         return []
     rows = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            rows.append(json.loads(line))
+            row = json.loads(line)
         except ValueError:
             break
+        if not isinstance(row, dict):
+            break
+        rows.append(row)
     return rows

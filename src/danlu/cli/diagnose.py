@@ -69,7 +69,9 @@ def command(run: str, show_all: bool, layers: bool, try_cure: bool, disease: str
     more = len(findings.found) - len(findings.first)
     if more and not show_all:
         click.echo(f"and {more} more: `danlu diagnose {run} --all`")
-    if not findings.found:
+    if not findings.found and not findings.run.steps() and not findings.run.history():
+        click.echo("no step of this training was kept, so there is nothing to look at")
+    elif not findings.found:
         click.echo(f"nothing found; looked for {len(findings.looked_for)} diseases (`danlu list diseases`)")
     if layers:
         _print_layers(findings.layers)

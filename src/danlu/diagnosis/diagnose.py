@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from danlu.base import log
+from danlu.base.errors import ModelError
 from danlu.base.files import write_sealed_json
 from danlu.base.runs import Run, find_run
 from danlu.diagnosis.found import Found, command_of
@@ -55,9 +57,7 @@ def diagnose(place: Run | str | Path) -> Findings:
     evidence = read_evidence(run)
     found = tuple(Found(one, _command(one, run)) for one in examine(evidence))
     findings = Findings(run, found, tuple(layer_table(evidence.watched)), tuple(DISEASES.names()))
-    before = run.findings() if run.findings_file.exists() else None
-    tried = before.get("tried", []) if before else []
-    write_sealed_json(run.findings_file, {**findings.to_json(), "tried": tried})
+    write_sealed_json(run.findings_file, {**findings.to_json(), "tried": _tried_before(run)})
     write_record(run)
     from danlu.reporting.diagnosis_page import write_diagnosis
 
@@ -66,5 +66,16 @@ def diagnose(place: Run | str | Path) -> Findings:
 
 
 def _command(diagnosis: Diagnosis, run: Run) -> str | None:
-    """Trains as the run was trained, but for the cure."""
-    return None if run.is_own() else command_of(diagnosis.cure, run.status()["data"], config=run.config_file)
+    """Trains as the run was trained, but for the cure; or the verb that helps."""
+    if run.is_own():
+        return None
+    return command_of(diagnosis.cure, run.status()["data"], config=run.config_file, run=run)
+
+
+def _tried_before(run: Run) -> list[Any]:
+    """The cures tried so far, which are no reason not to write damaged findings anew."""
+    try:
+        return list((run.findings() or {}).get("tried", []))
+    except ModelError as error:
+        log.warn(f"{error.message}; it is written anew, without the cures tried before")
+        return []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,27 @@ from danlu.base.config import Config, read_config
 from danlu.base.errors import ModelError
 from danlu.base.runs import Run
 from danlu.data.split import ManifestRow, read_manifest
+from danlu.diagnosis.layers import COLUMNS
 from danlu.diseases.evidence import TrainingEvidence, ValidationAnswers
 from danlu.models import MODELS
 from danlu.prediction.answers import Answers
 from danlu.training.choose import RECIPES, usual_training
+from danlu.training.watch import PHASES
 
+UNFINISHED = ("prepared", "running", "interrupted", "crashed")
 HELD_OUT = ("validation", "test")
+HISTORY = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "learning_rate")
+STEPS = ("step", "loss", "learning_rate")
+WATCHED = ("step", "epoch", "loss", "learning_rate", "gradient_norm")
+OF_A_LAYER = ("parameters", *COLUMNS)
+# What belongs together in `first_step.json`; a part that lacks some of it was written by another version.
+FIRST_STEP = {
+    "inputs": ("kind", "examples", "bad_examples"),
+    "scores": ("loss",),
+    "parameters": ("total", "frozen", "not_in_optimizer", "without_gradient", "zero_gradient"),
+    "resting": ("of", "count", "names"),
+    "optimizer": ("name", "learning_rate", "weight_decay"),
+}
 
 
 def read_evidence(run: Run) -> TrainingEvidence:
@@ -28,20 +44,67 @@ def read_evidence(run: Run) -> TrainingEvidence:
     config = read_config(run.config_file) if run.config_file.exists() else Config(read_config().settings)
     settings, usual = _settings(run, config, status)
     return TrainingEvidence(
-        history=run.history(),
-        steps=run.steps(),
-        watched=[row for row in run.watched() if "layers" in row],
-        first=run.first_step() or {},
+        history=_checked(run.history(), HISTORY, run.history_file),
+        steps=_checked(run.steps(), STEPS, run.steps_file),
+        watched=_watched(run),
+        first=_first_step(run),
         settings=settings,
         usual=usual,
-        failure=status.get("failure"),
+        failure=failure if isinstance(failure := status.get("failure"), dict) else None,
         classes=classes,
         counts=_counts(manifest, classes),
+        sizes={part: count for part, count in status.get("parts", {}).items() if isinstance(count, int)},
         leaked=_leaked(manifest),
-        states_parts=any(note.startswith("parts as the data states them") for note in status.get("notes", [])),
+        states_parts=any(str(note).startswith("parts as the data states them") for note in status.get("notes", [])),
         validation=_validation(answers, classes),
         is_own=run.is_own(),
+        is_unfinished=run.state() in UNFINISHED,
     )
+
+
+def _checked(rows: list[dict[str, Any]], keys: tuple[str, ...], path: Path) -> list[dict[str, Any]]:
+    """The rows, in which these keys are numbers, or None where there is none."""
+    for number, row in enumerate(rows, 1):
+        for key in keys:
+            if key not in row or not (row[key] is None or isinstance(row[key], (int, float))):
+                told = repr(row[key]) if key in row else "nothing"
+                raise ModelError(f"`{path}` is damaged: line {number} has {told} as {key!r} instead of a number")
+    return rows
+
+
+def _watched(run: Run) -> list[dict[str, Any]]:
+    """The steps that were looked at, each with the same layers."""
+    rows = _checked([row for row in run.watched() if "layers" in row], WATCHED, run.watched_file)
+    names: list[str] | None = None
+    for number, row in enumerate(rows, 1):
+        layers = row["layers"]
+        if not isinstance(layers, list) or not all(
+            isinstance(layer, dict) and {"name", "kind"} <= set(layer) for layer in layers
+        ):
+            raise ModelError(f"`{run.watched_file}` is damaged: line {number} has no layers")
+        _checked(layers, OF_A_LAYER, run.watched_file)
+        told = [str(layer.get("name")) for layer in layers]
+        if not layers or (names is not None and told != names):
+            raise ModelError(f"`{run.watched_file}` is damaged: line {number} has other layers than the first")
+        names = told
+        taken = row.get("milliseconds")
+        if not isinstance(taken, dict) or not all(isinstance(taken.get(phase), (int, float)) for phase in PHASES):
+            raise ModelError(f"`{run.watched_file}` is damaged: line {number} has no times of its phases")
+    return rows
+
+
+def _first_step(run: Run) -> dict[str, Any]:
+    """Its parts, as far as they are complete."""
+    told = run.first_step() or {}
+    parts: dict[str, Any] = {}
+    for name, keys in FIRST_STEP.items():
+        part = told.get(name)
+        if isinstance(part, dict) and all(key in part for key in keys):
+            parts[name] = part
+    inputs = parts.get("inputs", {})
+    if "std" in inputs and not {"mean", "lowest", "highest"} <= set(inputs):
+        parts["inputs"] = {key: value for key, value in inputs.items() if key != "std"}
+    return parts
 
 
 def _classes(run: Run, answers: Answers | None) -> tuple[str, ...]:
@@ -63,7 +126,7 @@ def _settings(run: Run, config: Config, status: dict[str, Any]) -> tuple[dict[st
     settings |= {f"model.{option}": value for option, value in model["options"].items()}
     usual: dict[str, Any] = {}
     if name in RECIPES:
-        count = int(status.get("parts", {}).get("train", 1))
+        count = int(status.get("parts", {}).get("train") or 1)
         chosen = usual_training(name, count, config.settings.training)
         usual = {key: value for key, (value, _) in chosen.items()}
         defaults = MODELS.load(name).Options().model_dump()

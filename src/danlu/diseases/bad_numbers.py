@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from danlu.diseases.diagnosis import Cure, Diagnosis
-from danlu.diseases.evidence import TrainingEvidence
+from danlu.diseases.evidence import TrainingEvidence, short
 
 
 def look(evidence: TrainingEvidence) -> Diagnosis | None:
-    """From the batch that ended the training, or the first one; also a model whose first scores are no numbers."""
+    """From the batch that ended the training, or the first one; also a model whose first scores are no numbers,
+    and a validation loss that never is one.
+    """
     inputs, scores = evidence.first.get("inputs", {}), evidence.first.get("scores", {})
-    failed = (evidence.failure or {}).get("facts", {})
+    failed = (evidence.failure or {}).get("facts") or {}
+    if not {"bad_examples", "examples", "epoch", "batch"} <= set(failed):
+        failed = {}
     bad = failed.get("bad_examples") or inputs.get("bad_examples") or 0
     advice = "find them with `numpy.isfinite(array).all()` where the data is made, and mend or leave out the examples"
     if bad:
@@ -29,5 +35,15 @@ def look(evidence: TrainingEvidence) -> Diagnosis | None:
             (("scores that are no numbers", f"{scores['bad']:,}"),),
             0.95,
             Cure("look for a division by zero, a logarithm of 0 or an overflow in `forward`, and at the first weights"),
+        )
+    trained, validated = evidence.curve("train_loss"), evidence.curve("validation_loss")
+    if len(validated) and np.isnan(validated).all() and np.isfinite(trained).all():
+        return Diagnosis(
+            "bad_numbers",
+            "the validation loss is no number in any epoch, while the train loss is one: so it is with NaN or infinite"
+            " numbers in the validation inputs",
+            (("epochs without a validation loss", f"{len(validated):,}"), ("last train loss", short(trained[-1]))),
+            0.9,
+            Cure(advice),
         )
     return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from danlu.diseases.diagnosis import Cure, Diagnosis
 from danlu.diseases.evidence import TrainingEvidence, percent
 
-ALIKE = 0.9
+ALIKE, SOME = 0.9, 0.5
 VARYING = 0.01
 FEWEST = 8
 
@@ -13,15 +13,15 @@ FEWEST = 8
 def look(evidence: TrainingEvidence) -> Diagnosis | None:
     inputs = evidence.first.get("inputs", {})
     examples = inputs.get("examples", 0)
-    if examples < FEWEST or "like_the_first" not in inputs:
+    if examples < FEWEST or "alike" not in inputs:
         return None
-    alike, varying = inputs["like_the_first"] / examples, inputs["varying"]
-    if alike < ALIKE and varying > VARYING:
+    alike, varying = inputs["alike"] / examples, inputs["varying"]
+    if alike < SOME and varying > VARYING:
         return None
     return Diagnosis(
         "constant_input",
-        f"{inputs['like_the_first']:,} of the {examples:,} inputs of the first batch are the same",
-        (("inputs equal to the first", percent(alike)), ("positions at which any two differ", percent(varying))),
+        f"{inputs['alike']:,} of the {examples:,} inputs of the first batch are the same",
+        (("inputs that are equal", percent(alike)), ("positions at which any two differ", percent(varying))),
         0.95 if alike >= ALIKE else 0.6,
         Cure(
             "look at what is read: the same file again and again, an empty picture, a column that is not the text",

@@ -14,7 +14,8 @@ WORDS = ("high", "medium", "low")
 class Cure:
     """`advice`: one sentence. `settings`: dotted key → value, where another training with these is the cure.
 
-    `command`: the verb that helps where training alone does not, its words after `danlu`, with `DATA` for the data.
+    `command`: the verb that helps where training alone does not, its words after `danlu`, with `DATA` for the data and
+    `RUN` for the run.
     """
 
     advice: str

@@ -12,6 +12,10 @@ import numpy as np
 
 Rows = Sequence[Mapping[str, Any]]
 SMOOTHED_STEPS = 10
+LOST, NEARLY = 0.3, 0.9
+# Their steps are as long as the rate, whatever the model: 1e-3 is the papers' own (Kingma and Ba, 2015).
+USUAL_RATES = {"adam": 1e-3, "adamw": 1e-3, "nadam": 1e-3, "radam": 1e-3, "rmsprop": 1e-3}
+UNKNOWN_SIZE = 100  # a validation part whose size nobody told
 
 
 @dataclass(frozen=True)
@@ -59,9 +63,9 @@ class TrainingEvidence:
 
     `watched`: steps looked at from inside. `first`: the one-step test. `settings`: dotted key → value, also the options
     of the model that were left at their default. `usual`: what danlu would choose, where it knows. `failure`: what
-    ended the training. `counts`: part → examples of each class. `leaked`: part → share of its examples whose content
-    stands in the train part too. `overfit`, `range_test`: of a probe, as their `to_json` has them, `judged` with the
-    latter: where the configured rate lies.
+    ended the training. `counts`: part → examples of each class. `sizes`: part → examples, also where their classes are
+    not known. `leaked`: part → share of its examples whose content stands in the train part too. `overfit`,
+    `range_test`: of a probe, as their `to_json` has them, `judged` with the latter: where the configured rate lies.
     """
 
     history: Rows = ()
@@ -73,12 +77,14 @@ class TrainingEvidence:
     failure: Mapping[str, Any] | None = None
     classes: tuple[str, ...] = ()
     counts: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    sizes: Mapping[str, int] = field(default_factory=dict)
     leaked: Mapping[str, float] = field(default_factory=dict)
     states_parts: bool = False
     validation: ValidationAnswers | None = None
     overfit: Mapping[str, Any] = field(default_factory=dict)
     range_test: Mapping[str, Any] = field(default_factory=dict)
     is_own: bool = False
+    is_unfinished: bool = False
 
     @cached_property
     def losses(self) -> np.ndarray:
@@ -134,13 +140,15 @@ class TrainingEvidence:
 
     @property
     def validation_size(self) -> int:
-        return len(self.validation.labels) if self.validation is not None else sum(self.counts.get("validation", ()))
+        if self.validation is not None:
+            return len(self.validation.labels)
+        return sum(self.counts.get("validation", ())) or self.sizes.get("validation", 0)
 
     @property
     def chance_error(self) -> float:
         """Standard error of an accuracy at chance on the validation part."""
         chance = self.chance
-        return math.sqrt(chance * (1 - chance) / max(1, self.validation_size))
+        return math.sqrt(chance * (1 - chance) / (self.validation_size or UNKNOWN_SIZE))
 
     def curve(self, key: str) -> np.ndarray:
         """(epochs,) of one value of the history, NaN where it is not told."""
@@ -159,10 +167,25 @@ class TrainingEvidence:
         return float(np.nanmax(values)) if np.isfinite(values).any() else math.nan
 
     @property
+    def is_classification(self) -> bool:
+        """Whether answers are classes, as far as the training came."""
+        return "shape" in self.first.get("scores", {}) or bool(np.isfinite(self.curve("validation_accuracy")).any())
+
+    @property
     def learns_nothing(self) -> bool:
-        """Whether no epoch's validation accuracy is clearly above chance; True where no epoch ended."""
+        """Whether no epoch's validation accuracy is clearly above chance; True where a classifier ended none."""
         best = self.validation_accuracy
-        return not math.isfinite(best) or best <= self.chance + max(0.02, 3 * self.chance_error)
+        if not math.isfinite(best):
+            return not self.history or self.is_classification
+        return best <= self.chance + max(0.02, 3 * self.chance_error)
+
+    @property
+    def has_fallen_back(self) -> bool:
+        """Whether what was learnt is lost again: at the end, train examples are answered much worse than validation
+        examples once were, and the loss is nearly that of guessing.
+        """
+        train, best = self.train_accuracy, self.validation_accuracy
+        return best - train > LOST and self.last_loss > NEARLY * self.guessing_loss
 
     @property
     def half_way(self) -> float:
@@ -219,6 +242,30 @@ class TrainingEvidence:
         rates = np.array([row["learning_rate"] for row in self.watched])
         high = table[rates >= 0.5 * rates.max()]
         return float(np.nanmedian(high)) if np.isfinite(high).any() else float(np.nanmedian(table))
+
+    @cached_property
+    def largest_update(self) -> float:
+        """The same of the step that changed most, as early ones do before what they broke stops learning."""
+        table = np.where(self.of_layers("gradient_norm") > 0, self.of_layers("update_ratio"), math.nan)
+        rows = [float(np.nanmedian(row)) for row in table if np.isfinite(row).any()]
+        return max(rows, default=math.nan)
+
+    @property
+    def usual_rate(self) -> float:
+        """What danlu would choose; of a module of the user's own, the usual one of an adaptive optimizer."""
+        if "training.learning_rate" in self.usual:
+            return self.usual_setting("training.learning_rate")
+        name = str(self.first.get("optimizer", {}).get("name", "")).lower()
+        return USUAL_RATES.get(name, math.nan) if self.is_own else math.nan
+
+    @property
+    def died_share(self) -> float:
+        """Of the layer where most units stopped answering after the first step: their share at the end of the looks."""
+        table = self.of_layers("dead_share", self.activation_layers)
+        if len(table) < 2 or not np.isfinite(table).any():
+            return 0.0
+        late = np.array([np.nanmedian(column) if np.isfinite(column).any() else 0.0 for column in table[1:].T])
+        return float(np.nanmax(np.append(late - table[0], 0.0)))
 
     def usual_setting(self, key: str) -> float:
         told = self.usual.get(key)

@@ -20,8 +20,8 @@ def look(evidence: TrainingEvidence) -> Diagnosis | None:
     norms = np.array([math.nan if row["gradient_norm"] is None else row["gradient_norm"] for row in evidence.watched])
     some = any(layer["gradient_norm"] is not None for layer in evidence.watched[0]["layers"])
     first = float(norms[0]) if math.isfinite(norms[0]) else math.inf if some else 0.0  # beyond what a number can say
-    if first < LARGE:
-        return None
+    if first < LARGE or not math.isfinite(evidence.first_loss):
+        return None  # of a loss that is no number, gradients are none either
     first_loss = evidence.first_loss / max(evidence.guessing_loss, 1e-9)
     settings: dict[str, Any] = {}
     if evidence.settings.get("training.clip_norm") is None:
@@ -30,15 +30,17 @@ def look(evidence: TrainingEvidence) -> Diagnosis | None:
         settings["model.initialization"] = "kaiming"
     return Diagnosis(
         "exploding_gradients",
-        f"the gradient's norm is {short(first)} before anything was learnt; about 1 is usual",
+        f"the gradient's norm is {short(first) if math.isfinite(first) else 'no number'} before anything was learnt;"
+        " about 1 is usual",
         (
             ("gradient norm of the first step", short(first)),
             ("largest seen", short(float(np.nanmax(norms))) if np.isfinite(norms).any() else "no number"),
             ("first loss, in units of guessing", short(first_loss)),
         ),
-        0.9 if first >= HUGE else 0.6,
+        0.9 if first >= HUGE and evidence.is_classification else 0.6,
         Cure(
-            "clip the norm (`training.clip_norm=1`), make the first weights smaller (`model.initialization=kaiming`),"
+            ("" if evidence.is_classification else "scale the targets, since large ones alone make large gradients; ")
+            + "clip the norm (`training.clip_norm=1`), make the first weights smaller (`model.initialization=kaiming`),"
             " and put batch norm between many layers",
             settings,
         ),

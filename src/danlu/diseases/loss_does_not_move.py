@@ -8,6 +8,7 @@ from danlu.diseases.diagnosis import Chart, Cure, Diagnosis
 from danlu.diseases.evidence import TrainingEvidence, loss_line, percent, short
 
 STILL = 0.03
+GREW = 1.5  # a loss that grows is another disease
 FEWEST_STEPS = 10
 
 
@@ -18,9 +19,9 @@ def look(evidence: TrainingEvidence) -> Diagnosis | None:
     start, end = evidence.first_loss, evidence.last_loss
     if len(evidence.losses) < FEWEST_STEPS or not (math.isfinite(start) and math.isfinite(end)):
         return None
-    base = max(start, evidence.guessing_loss) if start < evidence.guessing_loss else start
-    moved = (base - end) / max(base, 1e-9)
-    if moved > STILL or not evidence.learns_nothing:
+    base = min(start, evidence.guessing_loss) if evidence.is_classification else start
+    moved = (base - end) / max(abs(base), 1e-9)
+    if moved > STILL or end > GREW * base or not (evidence.learns_nothing or not evidence.is_classification):
         return None
     return Diagnosis(
         "loss_does_not_move",

@@ -12,17 +12,19 @@ from danlu.diseases.evidence import TrainingEvidence, epoch_line, percent, short
 
 WIDE, SOME = 0.2, 0.1
 ROSE = 1.1
+BY_HEART = 0.98
 
 
 def look(evidence: TrainingEvidence) -> Diagnosis | None:
     """The gap between the two accuracies at the end, and whether the validation loss has risen again."""
     losses, accuracies = evidence.curve("validation_loss"), evidence.curve("validation_accuracy")
     train = evidence.train_accuracy
-    if len(losses) < 2 or not math.isfinite(train) or not np.isfinite(accuracies).all():
+    if len(losses) < 2 or not math.isfinite(train) or not np.isfinite(accuracies).all() or np.isnan(losses).any():
         return None
     gap = train - float(accuracies[-1])
     rise = float(losses[-1] / max(np.nanmin(losses), 1e-9))
-    if gap < SOME or evidence.learns_nothing or (gap < WIDE and rise < ROSE):
+    by_heart = train > BY_HEART
+    if gap < SOME or evidence.learns_nothing or (gap < WIDE and rise < ROSE and not by_heart):
         return None
     examples = sum(evidence.counts.get("train", ()))
     return Diagnosis(
@@ -34,7 +36,7 @@ def look(evidence: TrainingEvidence) -> Diagnosis | None:
             ("validation loss, lowest → last", f"{short(float(np.nanmin(losses)))} → {short(float(losses[-1]))}"),
             *((("train examples", f"{examples:,}"),) if examples else ()),
         ),
-        0.85 if gap >= WIDE and (rise >= ROSE or train > 0.98) else 0.6,
+        0.85 if gap >= WIDE and (rise >= ROSE or by_heart) else 0.6,
         Cure("more examples, augmentation, dropout, a smaller model, or fewer epochs", _settings(evidence)),
         Chart(
             "epoch",

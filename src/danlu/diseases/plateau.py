@@ -43,7 +43,7 @@ def look(evidence: TrainingEvidence) -> Diagnosis | None:
     )
     return Diagnosis(
         "plateau",
-        f"the second half of the training changed the loss by {percent(moved)} only" + (f": {why}" if why else ""),
+        f"the second half of the training changed the loss by {percent(abs(moved))} only" + (f": {why}" if why else ""),
         (
             ("train loss, half-way → end", f"{short(early)} → {short(late)}"),
             ("train accuracy at the end", percent(train)),

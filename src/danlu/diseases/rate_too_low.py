@@ -4,47 +4,50 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from danlu.diseases.diagnosis import Chart, Cure, Diagnosis
 from danlu.diseases.evidence import TrainingEvidence, loss_line, short
 
 CRAWL = 3e-5
 TIMES_USUAL = 10.0
-LITTLE = 0.5
+LITTLE, HARDLY = 0.5, 0.1  # of the first loss
+LEARNT, GAP = 0.95, 0.05
+ROSE = 1.5
 
 
 def look(evidence: TrainingEvidence) -> Diagnosis | None:
-    """Little was learnt, the loss is still falling or has not begun to, and weights change by less than 1/30,000 in a
-    step, or the rate is far below the usual one.
+    """Weights change by less than 1/30,000 in a step and little was learnt; or the rate is far below the usual one,
+    and train examples are not learnt either.
     """
     if evidence.range_test:
         return _probed(evidence)
     rate, usual = evidence.learning_rate, evidence.usual_setting("training.learning_rate")
     start, end = evidence.first_loss, evidence.last_loss
-    if not (math.isfinite(start) and math.isfinite(end)):
+    if not (math.isfinite(start) and math.isfinite(end)) or start <= 0:
         return None
     crawls, is_far = evidence.update_ratio < CRAWL, rate < usual / TIMES_USUAL
-    learnt = (start - end) / max(start, 1e-9)
-    if (
-        not (crawls or is_far)
-        or learnt > LITTLE
-        or evidence.validation_accuracy > evidence.half_way
-        or end > start * 1.1
-    ):
+    learnt = (start - end) / start
+    is_little = learnt <= LITTLE and not evidence.validation_accuracy > evidence.half_way
+    is_behind = learnt < HARDLY or evidence.train_accuracy < evidence.validation_accuracy + GAP
+    is_unfinished = evidence.train_accuracy < LEARNT and is_behind
+    has_leapt = float(np.nanmax(evidence.smoothed)) > ROSE * start or evidence.has_fallen_back
+    if not (crawls or is_far) or not (is_little or (is_far and is_unfinished)) or end > start * 1.1 or has_leapt:
         return None
     cured = "auto" if is_far else float(f"{rate * 10:.2g}") if math.isfinite(rate) else None
     return Diagnosis(
         "rate_too_low",
         f"the learning rate of {short(rate)} is too low"
-        + (f": danlu would choose {short(usual)}" if is_far else ": the weights hardly move"),
+        + (f": {short(usual)} is usual here" if is_far else ": the weights hardly move"),
         (
             ("learning rate", short(rate)),
             (
-                "change of the weights in a step",
+                "change of the weights in a step, as a share of them",
                 "not looked at" if math.isnan(evidence.update_ratio) else short(evidence.update_ratio),
             ),
             ("loss, first → last", f"{short(start)} → {short(end)}"),
         ),
-        0.95 if crawls and is_far else 0.85,
+        0.95 if crawls and is_far else 0.85 if is_little or learnt <= LITTLE else 0.6,
         Cure(
             "raise the learning rate; `danlu probe` measures where it may lie",
             {"training.learning_rate": cured} if cured is not None else {},

@@ -31,7 +31,7 @@ def look(evidence: TrainingEvidence) -> Diagnosis | None:
         return None
     is_much = taken["loading"] >= MUCH_MILLISECONDS or waited >= WORTH_SECONDS
     settings: dict[str, Any] = {}
-    if evidence.settings.get("data.cache") is False:
+    if evidence.settings.get("data.cache") is False and not evidence.is_own:
         settings["data.cache"] = True
     elif isinstance(threads := evidence.settings.get("data.reader_threads"), int) and not evidence.is_own:
         settings["data.reader_threads"] = 2 * threads
@@ -45,7 +45,9 @@ def look(evidence: TrainingEvidence) -> Diagnosis | None:
         tuple((phase, f"{milliseconds:.1f} ms a step") for phase, milliseconds in taken.items()),
         0.9 if share >= HALF and is_much else 0.6,
         Cure(
-            "read ahead (`DataLoader(num_workers=…)`), decode once (`data.cache=true`), or make the files smaller",
+            "read ahead with `DataLoader(num_workers=…)`, or do less in `__getitem__`"
+            if evidence.is_own
+            else "decode once (`data.cache=true`), read with more threads, or make the files smaller",
             settings,
         ),
         Chart("step", "loading, % of a step", {"loading": line}),

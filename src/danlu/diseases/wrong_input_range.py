@@ -7,6 +7,8 @@ from danlu.diseases.evidence import TrainingEvidence, short
 
 FAR, VERY_FAR = 3.0, 8.0
 NARROW = 0.02
+ITS_OWN = (0.2, 2.0)  # standard deviations after a first layer with usual weights
+NORMS = ("BatchNorm1d", "BatchNorm2d", "LayerNorm", "GroupNorm")
 
 
 def look(evidence: TrainingEvidence) -> Diagnosis | None:
@@ -17,7 +19,7 @@ def look(evidence: TrainingEvidence) -> Diagnosis | None:
     mean, std = inputs["mean"], inputs["std"]
     size = max(abs(mean), std)
     is_narrow = 0 < std < NARROW and abs(mean) < 1
-    if size < FAR and not is_narrow:
+    if (size < FAR and not is_narrow) or _scales_itself(evidence):
         return None
     what = "too small" if is_narrow else "not scaled"
     return Diagnosis(
@@ -33,3 +35,12 @@ def look(evidence: TrainingEvidence) -> Diagnosis | None:
         0.9 if is_narrow or size >= VERY_FAR else 0.6,
         Cure("subtract the train mean and divide by the train standard deviation, once; danlu's own sources do"),
     )
+
+
+def _scales_itself(evidence: TrainingEvidence) -> bool:
+    """Whether the model begins with a norm, or its first layer answers as to scaled inputs: it may divide by 255."""
+    layers = [row for row in (evidence.watched[0]["layers"] if evidence.watched else ()) if row["parameters"]]
+    if not layers:
+        return False
+    spread = layers[0].get("activation_std")
+    return layers[0]["kind"] in NORMS or (spread is not None and ITS_OWN[0] < spread < ITS_OWN[1])

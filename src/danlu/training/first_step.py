@@ -33,11 +33,12 @@ def first_step(
     """Facts, as JSON values; `changes`: by the id of a parameter, the norms of its gradient and of what the step did.
 
     `inputs`: of the tensors of the batch, how many examples hold NaN or infinite numbers, range, mean and standard
-    deviation, how many examples equal the first, itself among them, and the share of positions at which they differ.
-    `labels`: how often each class occurs and how many lie outside the scores. `scores`: shape, the loss and that of
-    guessing, whether the loss is their cross entropy, and
-    whether they are probabilities already. `parameters`: those that are frozen, unknown to the optimizer,
-    without a gradient or with one that is zero. `resting`: layers that stay in eval mode although training is on.
+    deviation, how many examples equal one of the first three, itself among them, and the share of positions at which
+    any two differ. `labels`: how often each class occurs and how many lie outside the scores. `scores`: shape, the
+    loss and that of guessing, whether the loss is their cross entropy (where labels are parts of 1, the binary one
+    with logits) or minus the scores of the right classes, and whether they are probabilities already, or squeezed.
+    `parameters`: those that are frozen, unknown to the optimizer, without a gradient or with one that is zero.
+    `resting`: layers that stay in eval mode although training is on.
     """
     inputs, labels = batch
     scores = stepped.answers[0][0] if stepped.answers else None
@@ -100,7 +101,8 @@ def _inputs(inputs: Any) -> dict[str, Any]:
         "shape": list(tensor.shape),
         "examples": len(tensor),
         "bad_examples": count_bad(inputs),
-        "like_the_first": int((rows == rows[0]).all(1).sum()),
+        # The first may be the odd one out, three hardly are.
+        "alike": max(int((rows == row).all(1).sum()) for row in rows[:3]) if len(rows) else 0,
         "varying": float((rows != rows[0]).any(0).float().mean()),
     }
     if tensor.is_floating_point():
@@ -130,9 +132,13 @@ def _labels(labels: Tensor, scores: Tensor | None) -> dict[str, Any]:
 
 def _scores(scores: Tensor | None, labels: Tensor, loss: float) -> dict[str, Any]:
     told: dict[str, Any] = {"loss": loss if math.isfinite(loss) else None}
-    if scores is None or scores.ndim != 2 or labels.is_floating_point():
+    if scores is None:
         return told
     values = scores.float()
+    if labels.is_floating_point():
+        return {**told, "bad": int((~values.isfinite()).sum()), **_of_labels_in_parts(values, labels.float(), loss)}
+    if scores.ndim != 2:
+        return told
     sums = values.sum(1)
     if ((labels < 0) | (labels >= scores.shape[1])).any():
         return told
@@ -141,12 +147,31 @@ def _scores(scores: Tensor | None, labels: Tensor, loss: float) -> dict[str, Any
         "shape": list(scores.shape),
         "bad": int((~values.isfinite()).sum()),
         "guessing_loss": math.log(scores.shape[1]) if scores.shape[1] > 1 else 0.0,
-        "is_cross_entropy": abs(float(functional.cross_entropy(values, labels)) - loss)
-        <= SAME_LOSS * max(1.0, abs(loss)),
+        "is_cross_entropy": _is(loss, functional.cross_entropy(values, labels)),
+        "is_negative_score": _is(loss, functional.nll_loss(values, labels)),
         "are_probabilities": bool((values >= 0).all() and ((sums - 1).abs() < ROWS_SUM_TO_ONE).all()),
-        "lie_between_0_and_1": bool(((values >= 0) & (values <= 1)).all()),
+        "lie_between_0_and_1": _are_squeezed(values),
         "spread": float(values.std(correction=0)),
     }
+
+
+def _of_labels_in_parts(scores: Tensor, labels: Tensor, loss: float) -> dict[str, Any]:
+    """Of yes or no answers, one or several an example."""
+    if scores.shape != labels.shape or not ((labels >= 0) & (labels <= 1)).all():
+        return {}
+    return {
+        "is_binary_cross_entropy": _is(loss, functional.binary_cross_entropy_with_logits(scores, labels)),
+        "lie_between_0_and_1": _are_squeezed(scores.reshape(len(scores), -1)),
+    }
+
+
+def _is(loss: float, other: Tensor) -> bool:
+    return abs(float(other) - loss) <= SAME_LOSS * max(1.0, abs(loss))
+
+
+def _are_squeezed(values: Tensor) -> bool:
+    """As by a sigmoid, which says neither 0, as ReLU does, nor the same of every example, as weights of 0 do."""
+    return bool(((values > 0) & (values <= 1)).all() and (values != values[:1]).any())
 
 
 def _parameters(
