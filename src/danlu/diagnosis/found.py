@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from danlu.base.log import pasted
+from danlu.base.runs import Run
 from danlu.diseases.diagnosis import Cure, Diagnosis
 
 
@@ -22,10 +23,16 @@ class Found:
         return {**self.diagnosis.to_json(), "command": self.command}
 
 
-def command_of(cure: Cure, data: str | Path, given: Sequence[str] = (), config: str | Path | None = None) -> str | None:
+def command_of(
+    cure: Cure,
+    data: str | Path,
+    given: Sequence[str] = (),
+    config: str | Path | None = None,
+    run: Run | None = None,
+) -> str | None:
     """The line that trains with what was given before and the cure on top; or the verb that helps.
 
-    `given`: `section.key=value` words; `config`: a YAML file.
+    `given`: `section.key=value` words; `config`: a YAML file; `run`: what the cure is of.
 
     >>> command_of(Cure("", {"training.learning_rate": 0.01}), "digits", ["model.name=mlp", "training.learning_rate=9"])
     'danlu train digits model.name=mlp training.learning_rate=0.01'
@@ -36,7 +43,8 @@ def command_of(cure: Cure, data: str | Path, given: Sequence[str] = (), config: 
         words = ["danlu", "train", str(data), *file, *kept, *words_of(cure.settings)]
         return " ".join(map(pasted, words))
     if cure.command:
-        return f"danlu {cure.command.replace('DATA', pasted(str(data)))}"
+        told = {"DATA": str(data), "RUN": str(run)}
+        return " ".join(["danlu", *(pasted(told.get(word, word)) for word in cure.command.split())])
     return None
 
 
