@@ -41,11 +41,14 @@ def first_step(
     `resting`: layers that stay in eval mode although training is on.
     """
     inputs, labels = batch
-    scores = stepped.answers[0][0] if stepped.answers else None
+    answered = None  # labels by the pieces that were computed: not of the batch, where it was too large for memory
+    scores = None
+    if stepped.answers:
+        scores, answered = (torch.cat(parts) for parts in zip(*stepped.answers, strict=True))
     return {
         "inputs": _inputs(inputs),
         "labels": _labels(labels, scores),
-        "scores": _scores(scores, labels, float(stepped.loss)),
+        "scores": _scores(scores, labels if answered is None else answered, float(stepped.loss)),
         "parameters": _parameters(model, optimizer, changes),
         "resting": {
             "of": sum(isinstance(module, CHANGED_BY_TRAIN) for module in model.modules()),
