@@ -8,6 +8,7 @@ cure raises the validation score in at least 80 % of the sick runs that a settin
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import tempfile
 from dataclasses import asdict
@@ -84,7 +85,7 @@ def publish(arguments: Any, facts: dict[str, Any], rows: list[Row], results: lis
 
 
 def _settings(command: str) -> list[str]:
-    return [word for word in command.split() if "=" in word]
+    return [word for word in shlex.split(command) if "=" in word]
 
 
 def _share(value: float | None) -> str:
