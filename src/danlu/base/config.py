@@ -114,6 +114,23 @@ def read_origins(file: Path) -> list[tuple[str, str, str]]:
     return rows
 
 
+def words_of(settings: Mapping[str, Any]) -> list[str]:
+    """Settings as words of the command line, which `read_config` reads back.
+
+    >>> words_of({"data.split": [0.6, 0.2, 0.2], "model.batch_norm": True, "training.clip_norm": None})
+    ['data.split=[0.6,0.2,0.2]', 'model.batch_norm=true', 'training.clip_norm=']
+    """
+    return [f"{key}={_word(value)}" for key, value in settings.items()]
+
+
+def _word(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, (list, tuple)):
+        return "[" + ",".join(_word(item) for item in value) + "]"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def schema() -> dict[str, Any]:
     """JSON schema of a configuration file, for editors."""
     from danlu.base.settings import Settings

@@ -155,7 +155,7 @@ class Run:
 
     def status(self) -> dict[str, Any]:
         """`run.json`: state, data, model, times and results. Raises `ModelError` when it is damaged or newer."""
-        return _read_json(self.status_file)
+        return read_own_json(self.status_file)
 
     def started(self) -> str:
         """When training started, as ISO time; empty when `run.json` is damaged, which `status` reports."""
@@ -189,7 +189,7 @@ class Run:
                 )
             state = self.status().get("state")
             raise ModelError(f"`{self.folder}` has no model (state: {state})", hint="`danlu runs` shows all runs")
-        values = _read_json(self.model_file)
+        values = read_own_json(self.model_file)
         missing = [key for key in ("name", "classes", "options") if key not in values]
         if missing:
             raise ModelError(f"`{self.model_file}` is damaged: it has no {missing[0]!r}")
@@ -207,18 +207,18 @@ class Run:
 
     def calibration(self) -> dict[str, Any] | None:
         """`calibration.json`; None for a run that has not come so far."""
-        return _read_json(self.calibration_file) if self.calibration_file.exists() else None
+        return read_own_json(self.calibration_file) if self.calibration_file.exists() else None
 
     def gate(self) -> dict[str, Any] | None:
         """`gate.json`: whether the data gate was on, and what it found; None for a run made without one."""
-        return _read_json(self.gate_file) if self.gate_file.exists() else None
+        return read_own_json(self.gate_file) if self.gate_file.exists() else None
 
     def evaluation(self) -> dict[str, Any] | None:
         """`evaluation.json`; None for a run that was not evaluated. Raises `ModelError` when it is damaged."""
         if not self.evaluation_file.exists():
             return None
         hint = f"`danlu evaluate {self}` writes it anew"
-        values = _read_json(self.evaluation_file, hint=hint)
+        values = read_own_json(self.evaluation_file, hint=hint)
         missing = [key for key in OF_AN_EVALUATION if key not in values]
         if missing:
             raise ModelError(f"`{self.evaluation_file}` is damaged: it has no {missing[0]!r}", hint=hint)
@@ -228,12 +228,14 @@ class Run:
         """The examples of `gallery.json`; none for a run that was not evaluated."""
         if not self.gallery_file.exists():
             return []
-        return list(_read_json(self.gallery_file, hint=f"`danlu evaluate {self}` writes it anew").get("examples", []))
+        return list(
+            read_own_json(self.gallery_file, hint=f"`danlu evaluate {self}` writes it anew").get("examples", [])
+        )
 
     def explanations(self) -> dict[str, Any] | None:
         """`explanations.json`: what explains the examples of the gallery; None where it was not asked for."""
         hint = f"`danlu explain {self} --gallery` writes it anew"
-        return _read_json(self.explanations_file, hint=hint) if self.explanations_file.exists() else None
+        return read_own_json(self.explanations_file, hint=hint) if self.explanations_file.exists() else None
 
     def history(self) -> list[dict[str, Any]]:
         """One row an epoch; an unfinished last line is left out."""
@@ -251,12 +253,12 @@ class Run:
 
     def first_step(self) -> dict[str, Any] | None:
         """`first_step.json`: the one-step test; None for a run without one."""
-        return _read_json(self.first_step_file) if self.first_step_file.exists() else None
+        return read_own_json(self.first_step_file) if self.first_step_file.exists() else None
 
     def findings(self) -> dict[str, Any] | None:
         """`findings.json`; None for a run that was not diagnosed."""
         hint = f"`danlu diagnose {self}` writes it anew"
-        return _read_json(self.findings_file, hint=hint) if self.findings_file.exists() else None
+        return read_own_json(self.findings_file, hint=hint) if self.findings_file.exists() else None
 
     def add_history(self, row: dict[str, Any]) -> None:
         append_text(self.history_file, json.dumps(row) + "\n", durable=False)
@@ -433,7 +435,8 @@ def splits_folder() -> Path:
     return runs_folder() / ".splits"
 
 
-def _read_json(path: Path, *, hint: str | None = None) -> dict[str, Any]:
+def read_own_json(path: Path, *, hint: str | None = None) -> dict[str, Any]:
+    """A JSON file of danlu's, without its seal. Raises `ModelError` when it is damaged, changed or newer."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         found = int(values["format"])

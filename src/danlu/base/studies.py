@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import time
@@ -12,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from danlu.base.errors import ConfigError, MachineError, ModelError
+from danlu.base.errors import ConfigError, MachineError
 from danlu.base.files import make_folder, write_json
 from danlu.base.registry import nearest_names
-from danlu.base.runs import studies_folder
+from danlu.base.runs import read_own_json, studies_folder
 
 FORMAT = 1
 _NAME = re.compile(r"[^\W_][\w.-]{0,99}")
@@ -68,7 +67,7 @@ class Study:
 
     def status(self) -> dict[str, Any]:
         """`study.json`: state, data, settings and results. Raises `ModelError` when it is damaged or newer."""
-        return _read_json(self.status_file)
+        return read_own_json(self.status_file)
 
     def update(self, **values: Any) -> None:
         """Change entries of `study.json`; only who holds the study does."""
@@ -77,7 +76,7 @@ class Study:
 
     def importance(self) -> Mapping[str, float]:
         """Share of the score's spread by key; empty where too little was tried to tell."""
-        return dict(_read_json(self.importance_file)["importance"]) if self.importance_file.exists() else {}
+        return dict(read_own_json(self.importance_file)["importance"]) if self.importance_file.exists() else {}
 
     @contextmanager
     def hold(self) -> Iterator[None]:
@@ -133,14 +132,3 @@ def find_study(place: str | Path) -> Study:
     names = [path.name for path in home.iterdir() if Study(path).status_file.is_file()] if home.is_dir() else []
     told = nearest_names(Path(place).name, names) if names else f"there is none below `{home}` yet"
     raise ConfigError(f"no study `{place}`; {told}", hint="`danlu tune DATA` starts one")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        found = int(values["format"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"`{path}` is damaged or missing: {error}") from error
-    if found > FORMAT:
-        raise ModelError(f"`{path}` has format {found}, this danlu reads up to {FORMAT}", hint="install a newer danlu")
-    return dict(values)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from danlu.base.config import words_of
 from danlu.base.log import pasted
 from danlu.base.runs import Run
 from danlu.diseases.diagnosis import Cure, Diagnosis
@@ -46,20 +47,3 @@ def command_of(
         told = {"DATA": str(data), "RUN": str(run)}
         return " ".join(["danlu", *(pasted(told.get(word, word)) for word in cure.command.split())])
     return None
-
-
-def words_of(settings: Mapping[str, Any]) -> list[str]:
-    """Settings as words of the command line.
-
-    >>> words_of({"data.split": [0.6, 0.2, 0.2], "model.batch_norm": True})
-    ['data.split=[0.6,0.2,0.2]', 'model.batch_norm=true']
-    """
-    return [f"{key}={_word(value)}" for key, value in settings.items()]
-
-
-def _word(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, (list, tuple)):
-        return "[" + ",".join(_word(item) for item in value) + "]"
-    return "null" if value is None else str(value)

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from danlu.base import log
-from danlu.base.config import Config, read_config
+from danlu.base.config import Config, read_config, words_of
 from danlu.base.errors import ConfigError, ModelError
 from danlu.base.extras import require_extra
 from danlu.base.files import make_folder, write_json
@@ -23,11 +23,11 @@ from danlu.base.settings import TrainingSettings
 from danlu.checks.finding import counted
 from danlu.data.batches import Batches
 from danlu.data.kept_split import own_folder_name
-from danlu.diagnosis.found import Found, command_of, words_of
+from danlu.diagnosis.found import Found, command_of
 from danlu.diseases.diagnosis import Cure
 from danlu.diseases.evidence import TrainingEvidence
 from danlu.diseases.examine import examine
-from danlu.training.assemble import build_batches, choose_device, first_model, loss_for
+from danlu.training.assemble import build_batches, build_trainer, choose_device, first_model, loss_for, use_threads
 from danlu.training.choose_way import Measured, Model
 from danlu.training.losses import Loss, LossFunction
 from danlu.training.memory import channels_last_gradients
@@ -367,16 +367,8 @@ def _trainer(plan: Plan, device: torch.device) -> tuple[Trainer, Plan]:
     for key, (value, reason) in taken.items():
         log.say(f"  {key}={readable_value(value)}   {reason}")
     config = config.with_chosen(taken)
-    if device.type == "cpu":
-        torch.set_num_threads(int(config.settings.training.threads))
-    trainer = Trainer(
-        model,
-        batches,
-        batches,
-        loss_for(config, prepared, device),
-        settings=config.settings.training,
-        device=device,
-    )
+    use_threads(config, device)
+    trainer = build_trainer(config, prepared, model, (batches, batches))
     return trainer, replace(plan, config=config)
 
 

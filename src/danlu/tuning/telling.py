@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from danlu.base import log
-from danlu.base.config import yaml_value
+from danlu.base.config import words_of, yaml_value
 from danlu.base.files import write_csv, write_text
+from danlu.base.log import pasted
 from danlu.base.studies import Study
 from danlu.training.recorder import readable_seconds
 from danlu.training.start import readable_value
@@ -130,8 +130,8 @@ def write_best(study: Study, plan: SearchPlan, best: Best, gain: str) -> None:
 
 def command_of(data: str, plan: SearchPlan, best: Best) -> str:
     """The command that trains the winner."""
-    words = [f"{key}={_word(value)}" for key, value in {**plan.settings, **best.settings}.items()]
-    return shlex.join(["danlu", "train", data, *words])
+    words = ["danlu", "train", data, *words_of({**plan.settings, **best.settings})]
+    return " ".join(map(pasted, words))
 
 
 def gain_told(plan: SearchPlan, best: Best, defaults: Tried | None) -> str:
@@ -155,9 +155,3 @@ def say_space(plan: SearchPlan) -> None:
         key = line.strip().partition(":")[0]
         default = plan.defaults.get(key)
         log.say(f"  {line}" + ("" if default is None else f"   default {readable_value(default)}"))
-
-
-def _word(value: Any) -> str:
-    if value is None:
-        return ""
-    return yaml_value(value) if isinstance(value, (list, tuple)) else readable_value(value)
