@@ -219,6 +219,7 @@ def test_words_of_a_command_can_be_pasted() -> None:
     ]
     assert "runs/慢/config.yaml" in told.split()
     assert command_of(Cure("", command="inspect DATA --labels"), "my 照片") == "danlu inspect 'my 照片' --labels"
+    assert command_of(Cure("", command="probe DATA"), "照片", config="a.yaml") == "danlu probe 照片 --config a.yaml"
     assert command_of(Cure(""), "照片") is None
 
 

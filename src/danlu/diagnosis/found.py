@@ -45,5 +45,7 @@ def command_of(
         return " ".join(map(pasted, words))
     if cure.command:
         told = {"DATA": str(data), "RUN": str(run)}
-        return " ".join(["danlu", *(pasted(told.get(word, word)) for word in cure.command.split())])
+        words = cure.command.split()
+        file = ["--config", str(config)] if config is not None and "DATA" in words else []  # it reads the data alike
+        return " ".join(["danlu", *(pasted(told.get(word, word)) for word in words), *map(pasted, file)])
     return None
